@@ -1,0 +1,389 @@
+//! What one assignment of one partition has received, what of it is settled, and the frontier.
+//!
+//! The frontier is the position in the books: every offset below it has been counted exactly once,
+//! so `frontier − first position` equals the counts handed out, always. It passes settled records
+//! and gaps, stops at the first record that is neither, and moves only by [`Ledger::advance_to`],
+//! to what a flush has made durable. Records are opened in log order and settled in any order.
+//! A ledger costs 24 bytes a record that is held and nothing for a gap, however wide; opening,
+//! settling and passing a record are O(1) when settled in order, O(log n) when not.
+//! An error means that the ledger and the log disagree: drop it, claim again, seek; never skip.
+
+use std::collections::VecDeque;
+use std::iter::Peekable;
+
+use super::counts::{Counts, Outcome};
+use super::misuse::LedgerError;
+use super::offsets::Offset;
+
+/// What opening a record showed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Opened {
+    /// Offsets skipped just before the record. A few are control records or compaction; many are
+    /// for the caller to check against the log before it goes on.
+    pub gap: u64,
+}
+
+/// Where the frontier will be once some offsets are settled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// The position to write.
+    pub next_offset: Offset,
+    /// The gaps and the offsets settled earlier that the frontier will pass. Those being settled
+    /// are not in it: the flush counts them by the outcome it finds.
+    pub counted: Counts,
+    /// How many of the offsets being settled, from the first, the frontier will pass.
+    pub boundary: usize,
+    /// The highest offset settled by then.
+    pub high: Option<Offset>,
+    /// The log's timestamp of the last record below `next_offset`, in milliseconds since the epoch.
+    pub timestamp_ms: Option<i64>,
+}
+
+/// What the frontier passed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Advanced {
+    /// Where it is now.
+    pub next_offset: Offset,
+    /// How the offsets that it passed ended. Their total is the distance it moved.
+    pub counts: Counts,
+}
+
+/// A record that has not ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pending {
+    /// Where it is.
+    pub offset: Offset,
+    /// The log's timestamp of it, in milliseconds since the epoch.
+    pub timestamp_ms: i64,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum State {
+    Open,
+    Settled(Outcome),
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Record {
+    offset: Offset,
+    timestamp_ms: i64,
+    state: State,
+}
+
+/// The ledger of one assignment of one partition.
+#[derive(Debug)]
+pub struct Ledger {
+    frontier: Offset,
+    expected: Offset,
+    /// Received records at or above the frontier, ascending. What lies between two is a gap.
+    records: VecDeque<Record>,
+    pending: usize,
+    high: Option<Offset>,
+    frontier_timestamp_ms: Option<i64>,
+    span_cap: u64,
+    /// Index behind the record settled last: where the next one in order is found at once.
+    cursor: usize,
+}
+
+impl Ledger {
+    /// Room for records that is kept when a burst has passed.
+    const KEPT_CAPACITY: usize = 32_768;
+
+    /// A ledger that starts at `position`, the next offset to receive, and is full when it holds
+    /// `span_cap` records.
+    #[must_use]
+    pub fn new(position: Offset, span_cap: u64) -> Ledger {
+        Ledger {
+            frontier: position,
+            expected: position,
+            records: VecDeque::new(),
+            pending: 0,
+            high: None,
+            frontier_timestamp_ms: None,
+            span_cap,
+            cursor: 0,
+        }
+    }
+
+    /// Takes in a received record. `timestamp_ms` is the log's own, in milliseconds since the epoch.
+    ///
+    /// # Errors
+    /// [`LedgerError::Rewound`] when `offset` is not above everything received so far.
+    pub fn open(&mut self, offset: Offset, timestamp_ms: i64) -> Result<Opened, LedgerError> {
+        if offset < self.expected {
+            return Err(LedgerError::Rewound {
+                expected: self.expected,
+                found: offset,
+            });
+        }
+        let gap = self.expected.distance(offset);
+        self.records.push_back(Record {
+            offset,
+            timestamp_ms,
+            state: State::Open,
+        });
+        self.pending += 1;
+        self.expected = offset.next();
+        Ok(Opened { gap })
+    }
+
+    /// Takes in that the fetcher stands at `end` and has nothing below it: what was not received
+    /// by now is a gap. Returns how many offsets that adds; none when `end` is not ahead.
+    pub fn gap_to(&mut self, end: Offset) -> u64 {
+        let gap = self.expected.distance(end);
+        self.expected = self.expected.max(end);
+        gap
+    }
+
+    /// Where the frontier will be when the offsets in `settling` are settled too, so that the
+    /// transaction which settles them can write it. Changes nothing. With no offsets, it is how far
+    /// the frontier could go already.
+    ///
+    /// Always `frontier + counted.total() + boundary = next_offset`.
+    ///
+    /// # Errors
+    /// [`LedgerError::Unsorted`] unless `settling` ascends; otherwise those of [`Ledger::settle`].
+    pub fn plan(&self, settling: &[Offset]) -> Result<Plan, LedgerError> {
+        for pair in settling.windows(2) {
+            if let [after, found] = *pair
+                && found <= after
+            {
+                return Err(LedgerError::Unsorted { after, found });
+            }
+        }
+        let mut counted = Counts::NONE;
+        let mut next_offset = self.expected;
+        let mut timestamp_ms = self.frontier_timestamp_ms;
+        let mut passed = 0_u64;
+        let mut rest = settling.iter().copied().peekable();
+        for record in &self.records {
+            match (record.state, take(&mut rest, record.offset)) {
+                (State::Open, true) => {}
+                (State::Open, false) => {
+                    next_offset = record.offset;
+                    break;
+                }
+                (State::Settled(outcome), false) => counted.count(outcome),
+                (State::Settled(outcome), true) => {
+                    return Err(LedgerError::AlreadySettled {
+                        offset: record.offset,
+                        outcome,
+                    });
+                }
+            }
+            passed += 1;
+            timestamp_ms = Some(record.timestamp_ms);
+        }
+        let boundary = settling.len() - rest.len();
+        let mut cursor = 0;
+        for offset in rest {
+            cursor = self.find_open(offset, cursor)? + 1;
+        }
+        counted.gaps = signed(self.frontier.distance(next_offset) - passed);
+        let high = self.high.max(settling.last().copied());
+        Ok(Plan {
+            next_offset,
+            counted,
+            boundary,
+            high,
+            timestamp_ms,
+        })
+    }
+
+    /// Notes that the record at `offset` ended as `outcome`, and that this is durable.
+    ///
+    /// # Errors
+    /// [`LedgerError::BelowFrontier`], [`LedgerError::NotOpen`] or [`LedgerError::AlreadySettled`];
+    /// the ledger is then unchanged.
+    pub fn settle(&mut self, offset: Offset, outcome: Outcome) -> Result<(), LedgerError> {
+        let index = self.find_open(offset, self.cursor)?;
+        if let Some(record) = self.records.get_mut(index) {
+            record.state = State::Settled(outcome);
+        }
+        self.cursor = index + 1;
+        self.pending -= 1;
+        self.high = self.high.max(Some(offset));
+        Ok(())
+    }
+
+    /// Settles many records, fastest in ascending order.
+    ///
+    /// # Errors
+    /// Those of [`Ledger::settle`]; what came before the offset at fault is then settled.
+    pub fn settle_all(
+        &mut self,
+        ended: impl IntoIterator<Item = (Offset, Outcome)>,
+    ) -> Result<(), LedgerError> {
+        ended
+            .into_iter()
+            .try_for_each(|(offset, outcome)| self.settle(offset, outcome))
+    }
+
+    /// Moves the frontier to `next_offset`, which a flush has made durable: exactly there, whatever
+    /// else was received or settled while that flush was in the air.
+    ///
+    /// # Errors
+    /// [`LedgerError::BelowFrontier`] when that is backwards, [`LedgerError::NotOpen`] when it is
+    /// beyond what was received, [`LedgerError::Unsettled`] when a record on the way has not ended.
+    /// The ledger is then unchanged.
+    pub fn advance_to(&mut self, next_offset: Offset) -> Result<Advanced, LedgerError> {
+        if next_offset < self.frontier {
+            let frontier = self.frontier;
+            return Err(LedgerError::BelowFrontier {
+                offset: next_offset,
+                frontier,
+            });
+        }
+        if next_offset > self.expected {
+            return Err(LedgerError::NotOpen {
+                offset: next_offset,
+            });
+        }
+        let mut counts = Counts::NONE;
+        let mut timestamp_ms = self.frontier_timestamp_ms;
+        let mut passed = 0;
+        for record in self
+            .records
+            .iter()
+            .take_while(|record| record.offset < next_offset)
+        {
+            let State::Settled(outcome) = record.state else {
+                return Err(LedgerError::Unsettled {
+                    offset: record.offset,
+                });
+            };
+            counts.count(outcome);
+            timestamp_ms = Some(record.timestamp_ms);
+            passed += 1;
+        }
+        counts.gaps = signed(self.frontier.distance(next_offset)) - counts.total();
+        self.records.drain(..passed);
+        if self.records.len() < Self::KEPT_CAPACITY / 4 {
+            self.records.shrink_to(Self::KEPT_CAPACITY);
+        }
+        self.cursor = self.cursor.saturating_sub(passed);
+        self.frontier = next_offset;
+        self.frontier_timestamp_ms = timestamp_ms;
+        Ok(Advanced {
+            next_offset,
+            counts,
+        })
+    }
+
+    /// Moves the frontier as far as it can go: over settled records and gaps, up to the first
+    /// record that has not ended, or behind everything received.
+    pub fn advance(&mut self) -> Advanced {
+        let unsettled = self
+            .oldest_pending()
+            .map_or(self.expected, |pending| pending.offset);
+        self.advance_to(unsettled).unwrap_or(Advanced {
+            next_offset: self.frontier,
+            counts: Counts::NONE,
+        })
+    }
+
+    /// The first offset that is not in the books: where the frontier was moved to last.
+    #[must_use]
+    pub fn frontier(&self) -> Offset {
+        self.frontier
+    }
+
+    /// The lowest offset that can be received next.
+    #[must_use]
+    pub fn expected(&self) -> Offset {
+        self.expected
+    }
+
+    /// How many records are open and not settled.
+    #[must_use]
+    pub fn pending(&self) -> usize {
+        self.pending
+    }
+
+    /// The first record that has not ended: the one to park when the ledger is full. Found at once
+    /// when the frontier is up to date, else behind the settled records it has still to pass.
+    #[must_use]
+    pub fn oldest_pending(&self) -> Option<Pending> {
+        if self.pending == 0 {
+            return None;
+        }
+        self.records
+            .iter()
+            .find(|record| matches!(record.state, State::Open))
+            .map(|record| Pending {
+                offset: record.offset,
+                timestamp_ms: record.timestamp_ms,
+            })
+    }
+
+    /// The log's timestamp of [`Ledger::oldest_pending`], in milliseconds since the epoch.
+    #[must_use]
+    pub fn oldest_pending_timestamp_ms(&self) -> Option<i64> {
+        self.oldest_pending().map(|pending| pending.timestamp_ms)
+    }
+
+    /// The log's timestamp of the last record that the frontier passed, in milliseconds since the
+    /// epoch; `None` until it has passed one.
+    #[must_use]
+    pub fn frontier_timestamp_ms(&self) -> Option<i64> {
+        self.frontier_timestamp_ms
+    }
+
+    /// The highest offset that was settled, passed by the frontier or not.
+    #[must_use]
+    pub fn high(&self) -> Option<Offset> {
+        self.high
+    }
+
+    /// How many records a restart at the frontier would read again: those held here. Gaps are not
+    /// among them.
+    #[must_use]
+    pub fn span(&self) -> u64 {
+        self.records.len() as u64
+    }
+
+    /// Whether the span has come up to its cap: take no more until the frontier moves.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.span() >= self.span_cap
+    }
+
+    /// The index of the open record at `offset`, looked for first at `hint` and then where it would
+    /// be if the log had no gaps.
+    fn find_open(&self, offset: Offset, hint: usize) -> Result<usize, LedgerError> {
+        if offset < self.frontier {
+            return Err(LedgerError::BelowFrontier {
+                offset,
+                frontier: self.frontier,
+            });
+        }
+        let holds = |index: usize| self.records.get(index).is_some_and(|r| r.offset == offset);
+        let dense = || {
+            let front = self.records.front()?.offset;
+            usize::try_from(front.distance(offset))
+                .ok()
+                .filter(|&index| holds(index))
+        };
+        let found = (holds(hint).then_some(hint)).or_else(dense).or_else(|| {
+            self.records
+                .binary_search_by_key(&offset, |record| record.offset)
+                .ok()
+        });
+        let index = found.ok_or(LedgerError::NotOpen { offset })?;
+        match self.records.get(index).map(|record| record.state) {
+            Some(State::Open) => Ok(index),
+            Some(State::Settled(outcome)) => Err(LedgerError::AlreadySettled { offset, outcome }),
+            None => Err(LedgerError::NotOpen { offset }),
+        }
+    }
+}
+
+/// Takes `offset` off the front of `offsets` if it is there.
+fn take(offsets: &mut Peekable<impl Iterator<Item = Offset>>, offset: Offset) -> bool {
+    offsets.next_if_eq(&offset).is_some()
+}
+
+/// A distance between two offsets is below 2^63, since offsets are not negative.
+fn signed(distance: u64) -> i64 {
+    i64::try_from(distance).unwrap_or(i64::MAX)
+}

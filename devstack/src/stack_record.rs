@@ -1,0 +1,5 @@
+//! stub
+/// x
+pub struct RunningServer;
+/// x
+pub struct StackRecord;

@@ -1,0 +1,34 @@
+//! Millrace's store: everything that Postgres knows, behind one fence.
+//!
+//! Producers and consumers import this crate; it imports only the contract and telemetry. SQL lives here
+//! and nowhere else, one table or transaction a file.
+
+pub mod audit;
+mod books;
+mod canary;
+mod connection;
+mod copy;
+pub mod days;
+mod dead_letters;
+mod dedup;
+pub mod deployment;
+mod draft;
+mod fence;
+mod flush;
+mod migrations;
+pub mod moves;
+pub mod position;
+pub mod results;
+mod rows;
+pub mod schemas_known;
+mod trouble;
+mod writer;
+
+pub use books::{Counts, Outcome};
+pub use connection::{AddressError, Database, Purpose};
+pub use copy::{Body, CopyBuffer, RESULT_COLUMNS, ResultRow, Status};
+pub use fence::FenceLoss;
+pub use migrations::{MigrationError, migrate};
+pub use rows::{Advance, DeadLetter, Ending, Flush, Reason, Settling, Share};
+pub use trouble::Trouble;
+pub use writer::{End, Incidents, ShareEnd, Writer};

@@ -1,0 +1,94 @@
+//! The table of every metric: name, kind, labels and help text, each written once.
+//!
+//! A [`Definition`] hands out handles to its series, so a name cannot be used with the wrong kind
+//! or without its help text. Names follow the Prometheus rules that `promtool check metrics`
+//! enforces: base units (`_seconds`, `_bytes`), counters end in `_total`.
+
+use crate::buckets::Buckets;
+use crate::recorder::{self, Amount};
+use metrics::{Counter, Gauge, Key, Label};
+use std::sync::Arc;
+
+/// What a metric measures and how it is exposed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Kind {
+    /// A count that only grows.
+    Counter,
+    /// A duration that only grows; held in microseconds, exposed in seconds.
+    CounterSeconds,
+    /// A value that goes up and down.
+    Gauge,
+    /// A distribution over these upper bounds (ascending, without `+Inf`).
+    Histogram(&'static [f64]),
+}
+
+/// One metric: what it is called and what it means.
+#[derive(Debug)]
+pub struct Definition {
+    /// The name on `/metrics`, unit suffix included.
+    pub name: &'static str,
+    /// Kind and, for histograms, bucket bounds.
+    pub kind: Kind,
+    /// Label names, in the order in which handles take their values.
+    pub labels: &'static [&'static str],
+    /// The HELP text.
+    pub help: &'static str,
+}
+
+/// Every metric of the workspace, in the order of the documentation.
+pub fn definitions() -> impl Iterator<Item = &'static Definition> {
+    [
+        crate::consumer_metrics::DEFINITIONS,
+        crate::partition_metrics::DEFINITIONS,
+        crate::database_metrics::DEFINITIONS,
+        crate::broker_metrics::DEFINITIONS,
+        crate::producer_metrics::DEFINITIONS,
+        crate::health::DEFINITIONS,
+        crate::build_info::DEFINITIONS,
+        crate::process_metrics::DEFINITIONS,
+    ]
+    .into_iter()
+    .flatten()
+    .copied()
+}
+
+impl Definition {
+    /// The key of the series with these label values, one value for each of [`Self::labels`].
+    pub(crate) fn key(&self, values: &[&str]) -> Key {
+        debug_assert_eq!(values.len(), self.labels.len(), "labels of {}", self.name);
+        let labels: Vec<Label> = self
+            .labels
+            .iter()
+            .zip(values)
+            .map(|(name, value)| Label::new(*name, (*value).to_owned()))
+            .collect();
+        Key::from_parts(self.name, labels)
+    }
+
+    /// The counter with these label values; it exists from now on, at zero.
+    pub(crate) fn counter(&self, values: &[&str]) -> Counter {
+        debug_assert!(matches!(self.kind, Kind::Counter | Kind::CounterSeconds));
+        let amount: Arc<Amount> =
+            recorder::series().get_or_create_counter(&self.key(values), Arc::clone);
+        Counter::from_arc(amount)
+    }
+
+    /// The gauge with these label values; it exists from now on, at zero.
+    pub(crate) fn gauge(&self, values: &[&str]) -> Gauge {
+        debug_assert_eq!(self.kind, Kind::Gauge);
+        let amount: Arc<Amount> =
+            recorder::series().get_or_create_gauge(&self.key(values), Arc::clone);
+        Gauge::from_arc(amount)
+    }
+
+    /// Ends the gauge with these label values: the next scrape no longer shows it.
+    pub(crate) fn end_gauge(&self, values: &[&str]) {
+        recorder::series().delete_gauge(&self.key(values));
+    }
+
+    /// The histogram with these label values; it exists from now on, empty.
+    pub(crate) fn histogram(&self, values: &[&str]) -> Arc<Buckets> {
+        debug_assert!(matches!(self.kind, Kind::Histogram(_)));
+        recorder::series().get_or_create_histogram(&self.key(values), Arc::clone)
+    }
+}

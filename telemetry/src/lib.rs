@@ -1,0 +1,38 @@
+//! What can be seen of a running Millrace process: its log, its metrics and its health.
+//!
+//! This crate is the only place that names a metric. Everyone else holds a handle struct
+//! ([`ConsumerMetrics`], [`PartitionMetrics`], [`DatabaseMetrics`], [`EmitMetrics`]) whose methods
+//! say what happened, in units that cannot be confused. Label values are bounded by construction:
+//! topic, partition, registered task types and closed lists; never an id, a key or an error text.
+//!
+//! A leaf of the workspace: it knows neither Kafka nor Postgres.
+
+mod broker_metrics;
+mod buckets;
+mod build_info;
+mod consumer_metrics;
+mod database_metrics;
+mod definition;
+mod exposition;
+mod health;
+mod listener;
+pub mod logging;
+mod partition_metrics;
+mod probe;
+mod process_metrics;
+mod producer_metrics;
+mod recorder;
+
+pub use broker_metrics::{BrokerErrorKind, BrokerMetrics};
+pub use buckets::{LatencyBatch, LatencyHistogram};
+pub use build_info::build_info;
+pub use consumer_metrics::{ConsumerMetrics, Outcome, Pressure, RebalanceEvent};
+pub use database_metrics::{ClaimResult, DatabaseErrorKind, DatabaseMetrics, RedoPath};
+pub use definition::{Definition, Kind, definitions};
+pub use exposition::render;
+pub use health::{Health, Heartbeat};
+pub use listener::serve;
+pub use logging::LogFormat;
+pub use partition_metrics::PartitionMetrics;
+pub use probe::{ProbeError, probe};
+pub use producer_metrics::EmitMetrics;
