@@ -1,343 +1,252 @@
-//! The embedded broker with its limit guarded: producers wait before a record is dropped.
+//! Makes producers wait before the embedded broker drops a record that nobody has read.
 //!
-//! It reads along, counts for each partition the bytes that the group has not committed yet, and
-//! refuses every Produce request with a retriable error while one partition holds too many.
-//! Idempotent producers wait and retry, so nothing is lost and the order stays. Reading along is
-//! a few milliseconds behind; the gap between the mark of 2 MiB and the broker's 5 MiB covers
-//! that. Should a record be dropped all the same, it is said, as an error.
+//! The broker keeps 5 MiB and 100,000 batches of a partition. The guard counts what the group has
+//! not committed, exactly as stored, and once a partition is past its mark every Produce request
+//! is refused with a retriable error: producers wait and retry, nothing is lost. The distance
+//! between mark and limit holds one largest request (1 MB).
+//!
+//! A connection that was refused is let in again only after a pause in its requests. The broker
+//! does not check sequence numbers: let in between two requests that were sent together, it would
+//! store the second before the first.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
-use std::thread::JoinHandle;
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use rdkafka::message::Headers as _;
-use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
-use rdkafka::{ClientConfig, Message as _, Offset, TopicPartitionList};
-
+use crate::mock_cluster::Verdict;
+use crate::mock_log::MockEvent;
 use crate::unread::Unread;
-use crate::{DevstackError, EmbeddedBroker};
 
-/// How often refusals are renewed while producers wait.
-const RENEW: Duration = Duration::from_millis(100);
-/// Refusals in store between two renewals; more requests than that do not come in that time.
-const REFUSALS: usize = 2000;
-const ASK: Duration = Duration::from_secs(2);
+/// Requests that are sent together arrive together; a retry comes 100 ms later.
+const PAUSE: Duration = Duration::from_millis(20);
+/// A connection without pauses is let in all the same after this time.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// What the guard watches, and where its marks are.
 #[derive(Debug, Clone)]
 pub struct GuardOptions {
     /// The topic whose unread bytes count.
     pub topic: String,
-    /// Its number of partitions.
-    pub partitions: i32,
     /// The consumer group whose commits make records count as read.
     pub group: String,
     /// Producers wait once a partition holds more unread bytes than this.
     pub hold_above: u64,
     /// They go on once every partition holds fewer than this.
     pub release_below: u64,
+    /// Producers wait once a partition holds more unread batches than this.
+    pub hold_above_batches: usize,
 }
 
 impl GuardOptions {
-    /// The marks that fit the broker's limit: 2 MiB and 1 MiB.
+    /// The marks that fit the broker's limits: 3.5 MiB, 2 MiB and 80,000 batches.
     #[must_use]
-    pub fn new(topic: &str, partitions: i32, group: &str) -> Self {
+    pub fn new(topic: &str, group: &str) -> Self {
         Self {
             topic: topic.to_owned(),
-            partitions,
             group: group.to_owned(),
-            hold_above: 2 << 20,
-            release_below: 1 << 20,
+            hold_above: 7 << 19,
+            release_below: 2 << 20,
+            hold_above_batches: 80_000,
         }
     }
 }
 
-/// A running broker with its guard; both end with this value.
-pub struct GuardedBroker {
-    broker: Arc<EmbeddedBroker>,
-    shared: Arc<Shared>,
-    threads: Vec<JoinHandle<()>>,
+/// What has happened in an embedded broker so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct EmbeddedState {
+    /// Old records of some partition were dropped, read or not.
+    pub truncated: bool,
+    /// Guarded only: the most bytes a partition held that the group had not committed.
+    pub most_unread: u64,
+    /// Guarded only: how often producers were made to wait.
+    pub holds: u64,
+    /// Guarded only: the most records dropped at once before the group had committed them.
+    pub lost: u64,
 }
 
-#[derive(Default)]
-struct Shared {
-    closing: AtomicBool,
-    /// By partition: the group's committed offset.
-    committed: Vec<AtomicI64>,
-    most_unread: AtomicU64,
-    holds: AtomicU64,
-    lost: AtomicU64,
+/// The state behind the log lines of one broker.
+#[derive(Debug)]
+pub(crate) struct BrokerGuard {
+    options: Option<GuardOptions>,
+    unread: HashMap<i32, Unread>,
+    held: bool,
+    refused: HashMap<String, Refused>,
+    state: EmbeddedState,
 }
 
-impl GuardedBroker {
-    /// Starts a broker with the topic of `options` and guards it.
-    ///
-    /// # Errors
-    /// When the broker or one of the guard's two clients cannot be made.
-    pub fn start(options: GuardOptions) -> Result<Self, DevstackError> {
-        let broker = Arc::new(EmbeddedBroker::start()?);
-        broker.create_topic(&options.topic, options.partitions)?;
-        let shared = Arc::new(Shared {
-            committed: (0..options.partitions).map(|_| AtomicI64::new(0)).collect(),
-            ..Shared::default()
-        });
-        let reader = Reader::new(&broker, &shared, &options)?;
-        let commits = Commits::new(&broker, &shared, &options)?;
-        let threads = vec![
-            std::thread::spawn(move || reader.run()),
-            std::thread::spawn(move || commits.run()),
-        ];
-        Ok(Self { broker, shared, threads })
-    }
-
-    /// The broker behind the guard.
-    #[must_use]
-    pub fn broker(&self) -> &EmbeddedBroker {
-        &self.broker
-    }
-
-    /// The most unread bytes that any partition ever held.
-    #[must_use]
-    pub fn most_unread(&self) -> u64 {
-        self.shared.most_unread.load(Ordering::Relaxed)
-    }
-
-    /// How often producers were made to wait.
-    #[must_use]
-    pub fn holds(&self) -> u64 {
-        self.shared.holds.load(Ordering::Relaxed)
-    }
-
-    /// Records that the broker dropped before the group had committed them; 0 if all is well.
-    #[must_use]
-    pub fn lost(&self) -> u64 {
-        self.shared.lost.load(Ordering::Relaxed)
-    }
+#[derive(Debug, Clone, Copy)]
+struct Refused {
+    last: Instant,
+    free_since: Option<Instant>,
 }
 
-impl Drop for GuardedBroker {
-    fn drop(&mut self) {
-        self.shared.closing.store(true, Ordering::Relaxed);
-        for thread in self.threads.drain(..) {
-            // A guard that panicked has said so on standard error.
-            let _ = thread.join();
+impl BrokerGuard {
+    pub fn new(options: Option<GuardOptions>) -> Self {
+        Self {
+            options,
+            unread: HashMap::new(),
+            held: false,
+            refused: HashMap::new(),
+            state: EmbeddedState::default(),
         }
     }
-}
 
-/// Reads along, and opens and shuts the gate.
-struct Reader {
-    broker: Arc<EmbeddedBroker>,
-    shared: Arc<Shared>,
-    options: GuardOptions,
-    consumer: BaseConsumer,
-    unread: Vec<Unread>,
-    held_since: Option<Instant>,
-    renewed: Instant,
-}
+    pub fn state(&self) -> EmbeddedState {
+        self.state
+    }
 
-impl Reader {
-    fn new(
-        broker: &Arc<EmbeddedBroker>,
-        shared: &Arc<Shared>,
-        options: &GuardOptions,
-    ) -> Result<Self, DevstackError> {
-        let consumer: BaseConsumer = client(broker, "devstack-guard")
-            .set("auto.offset.reset", "earliest")
-            // The embedded broker answers an empty fetch only after this time, data or not.
-            .set("fetch.wait.max.ms", "5")
-            .set("fetch.queue.backoff.ms", "5")
-            .create()?;
-        consumer.assign(&partitions_of(options, Offset::Beginning)?)?;
-        Ok(Self {
-            broker: Arc::clone(broker),
-            shared: Arc::clone(shared),
-            options: options.clone(),
-            consumer,
-            unread: (0..options.partitions).map(|_| Unread::default()).collect(),
-            held_since: None,
-            renewed: Instant::now(),
+    /// Takes notice of one event, and judges it if it is a Produce request.
+    pub fn judge(&mut self, event: &MockEvent<'_>, now: Instant) -> Verdict {
+        match *event {
+            MockEvent::ProduceReceived { peer } => return self.judge_produce(peer, now),
+            MockEvent::Appended { topic, partition, bytes, start, end } => {
+                self.state.truncated |= start > 0;
+                if self.watches(topic, None) {
+                    self.append(partition, bytes, start, end);
+                }
+            }
+            MockEvent::Committed { topic, partition, offset, group } => {
+                if self.watches(topic, Some(group)) {
+                    self.unread.entry(partition).or_default().commit(offset);
+                    self.release_if_read();
+                }
+            }
+        }
+        Verdict::Proceed
+    }
+
+    fn watches(&self, topic: &str, group: Option<&str>) -> bool {
+        self.options.as_ref().is_some_and(|options| {
+            options.topic == topic && group.is_none_or(|group| options.group == group)
         })
     }
 
-    fn run(mut self) {
-        while !self.shared.closing.load(Ordering::Relaxed) {
-            self.read_some();
-            self.forget_committed();
-            if let Err(error) = self.work_the_gate() {
-                tracing::error!(%error, "the guard of the embedded broker cannot hold producers");
-            }
-        }
-    }
-
-    /// Counts what is there, for a few milliseconds at most.
-    fn read_some(&mut self) {
-        let until = Instant::now() + Duration::from_millis(5);
-        while let Some(record) = self.consumer.poll(Duration::from_millis(2)) {
-            if let Ok(record) = record {
-                let headers = record.headers().map_or(0, |headers| {
-                    headers.iter().map(|h| h.key.len() + h.value.map_or(0, <[u8]>::len) + 10).sum()
-                });
-                let bytes = record.payload_len() + record.key_len() + headers;
-                let partition = usize::try_from(record.partition()).unwrap_or(usize::MAX);
-                if let Some(unread) = self.unread.get_mut(partition) {
-                    let missed = unread.append(record.offset(), bytes);
-                    self.shared.note_lost(record.partition(), missed);
-                }
-            }
-            if Instant::now() >= until {
-                break;
-            }
-        }
-    }
-
-    fn forget_committed(&mut self) {
-        for (unread, committed) in self.unread.iter_mut().zip(&self.shared.committed) {
-            unread.commit(committed.load(Ordering::Relaxed));
-        }
-    }
-
-    fn work_the_gate(&mut self) -> Result<(), DevstackError> {
-        let fullest = self.unread.iter().enumerate().max_by_key(|(_, unread)| unread.bytes());
-        let Some((partition, unread)) = fullest else { return Ok(()) };
-        let bytes = unread.bytes();
-        self.shared.most_unread.fetch_max(bytes, Ordering::Relaxed);
-        match self.held_since {
-            None if bytes > self.options.hold_above => {
-                self.refuse()?;
-                self.held_since = Some(Instant::now());
-                if self.shared.holds.fetch_add(1, Ordering::Relaxed) == 0 {
-                    tracing::warn!(
-                        partition,
-                        unread_mib = %mib(bytes),
-                        "embedded broker: a partition holds more than it can keep for long, so \
-                         producers wait until it is read; start a worker, or use KAFKA=apache"
-                    );
-                }
-            }
-            Some(since) if bytes < self.options.release_below => {
-                self.broker.fail_no_more(RDKafkaApiKey::Produce)?;
-                self.held_since = None;
-                tracing::debug!(waited = ?since.elapsed(), "embedded broker: producers go on");
-            }
-            Some(_) if self.renewed.elapsed() >= RENEW => {
-                self.broker.fail_no_more(RDKafkaApiKey::Produce)?;
-                self.refuse()?;
-            }
-            _ => {}
-        }
-        Ok(())
-    }
-
-    fn refuse(&mut self) -> Result<(), DevstackError> {
-        self.renewed = Instant::now();
-        let refusal = RDKafkaRespErr::RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS;
-        self.broker.fail_next(RDKafkaApiKey::Produce, refusal, REFUSALS)
-    }
-}
-
-/// Asks for the group's committed offsets, beside the reader because the answer may take a while.
-struct Commits {
-    shared: Arc<Shared>,
-    options: GuardOptions,
-    client: BaseConsumer,
-    lows_checked: Instant,
-}
-
-impl Commits {
-    fn new(
-        broker: &Arc<EmbeddedBroker>,
-        shared: &Arc<Shared>,
-        options: &GuardOptions,
-    ) -> Result<Self, DevstackError> {
-        Ok(Self {
-            shared: Arc::clone(shared),
-            options: options.clone(),
-            client: client(broker, &options.group).create()?,
-            lows_checked: Instant::now(),
-        })
-    }
-
-    fn run(mut self) {
-        while !self.shared.closing.load(Ordering::Relaxed) {
-            // A failed question is asked again; the guard then only holds longer than it must.
-            let _ = self.ask();
-            if self.lows_checked.elapsed() >= Duration::from_secs(1) {
-                let _ = self.check_lows();
-                self.lows_checked = Instant::now();
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    }
-
-    fn ask(&self) -> Result<(), DevstackError> {
-        let wanted = partitions_of(&self.options, Offset::Invalid)?;
-        for element in self.client.committed_offsets(wanted, ASK)?.elements() {
-            let partition = usize::try_from(element.partition()).unwrap_or(usize::MAX);
-            if let (Some(slot), Offset::Offset(offset)) =
-                (self.shared.committed.get(partition), element.offset())
-            {
-                slot.store(offset, Ordering::Relaxed);
-            }
-        }
-        Ok(())
-    }
-
-    /// The broker's own word on what it dropped.
-    fn check_lows(&self) -> Result<(), DevstackError> {
-        for (partition, committed) in (0..).zip(&self.shared.committed) {
-            let before = committed.load(Ordering::Relaxed);
-            let (low, _) = self.client.fetch_watermarks(&self.options.topic, partition, ASK)?;
-            if low > before {
-                // The commit may be newer than the answer above.
-                self.ask()?;
-                let missed = low - committed.load(Ordering::Relaxed);
-                self.shared.note_lost(partition, missed);
-            }
-        }
-        Ok(())
-    }
-}
-
-impl Shared {
-    fn note_lost(&self, partition: i32, records: i64) {
-        let records = u64::try_from(records).unwrap_or_default();
-        // Both watchers may see the same hole; the larger figure is kept, not the sum.
-        if records > 0 && self.lost.fetch_max(records, Ordering::Relaxed) < records {
+    fn append(&mut self, partition: i32, bytes: u64, start: i64, end: i64) {
+        let Some(options) = &self.options else { return };
+        let unread = self.unread.entry(partition).or_default();
+        unread.append(end, bytes);
+        self.state.most_unread = self.state.most_unread.max(unread.bytes());
+        let dropped = u64::try_from(start - unread.committed()).unwrap_or_default();
+        if dropped > self.state.lost {
+            self.state.lost = dropped;
             tracing::error!(
                 partition,
-                records,
-                "embedded broker: RECORDS LOST, it dropped them before the group had read them; \
+                records = dropped,
+                "embedded broker: RECORDS LOST: it dropped them before the group had read them; \
                  run this again with KAFKA=apache"
             );
         }
+        let full =
+            unread.bytes() > options.hold_above || unread.batches() > options.hold_above_batches;
+        if full && !self.held {
+            self.held = true;
+            self.state.holds += 1;
+            if self.state.holds == 1 {
+                tracing::warn!(
+                    partition,
+                    unread_bytes = unread.bytes(),
+                    "embedded broker: a partition holds nearly all that it can keep, so producers \
+                     wait until it is read; start a worker, or use KAFKA=apache"
+                );
+            }
+        }
+    }
+
+    fn release_if_read(&mut self) {
+        let Some(options) = &self.options else { return };
+        let read = |unread: &Unread| {
+            unread.bytes() < options.release_below
+                && unread.batches() <= options.hold_above_batches / 2
+        };
+        self.held &= !self.unread.values().all(read);
+    }
+
+    fn judge_produce(&mut self, peer: &str, now: Instant) -> Verdict {
+        let known = self.refused.get_mut(peer);
+        if self.held {
+            match known {
+                Some(refused) => *refused = Refused { last: now, free_since: None },
+                None => {
+                    self.refused.insert(peer.to_owned(), Refused { last: now, free_since: None });
+                }
+            }
+            return Verdict::RefuseProduce;
+        }
+        let Some(refused) = known else { return Verdict::Proceed };
+        let free_since = *refused.free_since.get_or_insert(now);
+        let paused = now.duration_since(refused.last) >= PAUSE;
+        if paused || now.duration_since(free_since) >= PATIENCE {
+            self.refused.remove(peer);
+            return Verdict::Proceed;
+        }
+        refused.last = now;
+        Verdict::RefuseProduce
     }
 }
 
-fn client(broker: &EmbeddedBroker, group: &str) -> ClientConfig {
-    let mut config = ClientConfig::new();
-    config
-        .set("bootstrap.servers", broker.bootstrap())
-        .set("group.id", group)
-        .set("enable.auto.commit", "false")
-        .set("log_level", "0");
-    config
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn partitions_of(
-    options: &GuardOptions,
-    offset: Offset,
-) -> Result<TopicPartitionList, DevstackError> {
-    let mut list = TopicPartitionList::new();
-    for partition in 0..options.partitions {
-        list.add_partition_offset(&options.topic, partition, offset)?;
+    const MIB: u64 = 1 << 20;
+
+    fn appended(bytes: u64, start: i64, end: i64) -> MockEvent<'static> {
+        MockEvent::Appended { topic: "tasks", partition: 0, bytes, start, end }
     }
-    Ok(list)
-}
 
-fn mib(bytes: u64) -> String {
-    let tenths = bytes * 10 / (1 << 20);
-    format!("{}.{}", tenths / 10, tenths % 10)
+    fn committed(offset: i64) -> MockEvent<'static> {
+        MockEvent::Committed { topic: "tasks", partition: 0, offset, group: "workers" }
+    }
+
+    const PRODUCE: MockEvent<'static> = MockEvent::ProduceReceived { peer: "a:1" };
+
+    #[test]
+    fn producers_wait_from_the_mark_on_and_go_on_after_a_pause_once_it_is_read() {
+        let mut guard = BrokerGuard::new(Some(GuardOptions::new("tasks", "workers")));
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        assert_eq!(guard.judge(&PRODUCE, at(0)), Verdict::Proceed);
+        guard.judge(&appended(3 * MIB, 0, 10), at(0));
+        assert_eq!(guard.judge(&PRODUCE, at(1)), Verdict::Proceed);
+        guard.judge(&appended(MIB, 0, 20), at(1));
+
+        assert_eq!(guard.judge(&PRODUCE, at(2)), Verdict::RefuseProduce);
+        guard.judge(&committed(10), at(3));
+        assert_eq!(guard.judge(&PRODUCE, at(4)), Verdict::RefuseProduce, "sent with the last one");
+        let other = MockEvent::ProduceReceived { peer: "b:2" };
+        assert_eq!(guard.judge(&other, at(5)), Verdict::Proceed, "was never refused");
+        assert_eq!(guard.judge(&PRODUCE, at(104)), Verdict::Proceed);
+        assert_eq!(guard.state().holds, 1);
+    }
+
+    #[test]
+    fn a_busy_connection_is_not_refused_for_ever() {
+        let mut guard = BrokerGuard::new(Some(GuardOptions::new("tasks", "workers")));
+        let start = Instant::now();
+        guard.judge(&appended(4 * MIB, 0, 10), start);
+        guard.judge(&PRODUCE, start);
+        guard.judge(&committed(10), start);
+        let admitted = (1..1000)
+            .map(|n| Duration::from_millis(10 * n))
+            .find(|after| guard.judge(&PRODUCE, start + *after) == Verdict::Proceed);
+        assert_eq!(admitted, Some(PATIENCE + Duration::from_millis(10)));
+    }
+
+    #[test]
+    fn dropped_records_are_lost_only_if_the_group_had_not_committed_them() {
+        let mut guard = BrokerGuard::new(Some(GuardOptions::new("tasks", "workers")));
+        let now = Instant::now();
+        guard.judge(&appended(MIB, 0, 10), now);
+        guard.judge(&committed(10), now);
+        guard.judge(&appended(MIB, 10, 20), now);
+        assert_eq!((guard.state().truncated, guard.state().lost), (true, 0));
+        guard.judge(&appended(MIB, 15, 30), now);
+        assert_eq!(guard.state().lost, 5);
+    }
+
+    #[test]
+    fn other_topics_and_other_groups_do_not_count() {
+        let mut guard = BrokerGuard::new(Some(GuardOptions::new("tasks.dlq", "workers")));
+        guard.judge(&appended(9 * MIB, 0, 10), Instant::now());
+        assert_eq!(guard.judge(&PRODUCE, Instant::now()), Verdict::Proceed);
+    }
 }

@@ -104,6 +104,14 @@ pub enum DevstackError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A stack runs in the background, with another Kafka than the one asked for.
+    #[error("a stack with KAFKA={runs} is running, and KAFKA={wanted} was asked for: end it first (make down)")]
+    OtherStack {
+        /// The Kafka of the running stack.
+        runs: String,
+        /// The Kafka asked for.
+        wanted: String,
+    },
     /// A suite cannot run here although it has to.
     #[error("the suite `{suite}` cannot run, and CI is set: {reason}")]
     SuiteCannotRun {

@@ -7,18 +7,22 @@
 //! Nothing here is linked into the `producer` and `consumer` binaries.
 
 mod apache_kafka;
+mod background;
 mod broker_guard;
 mod embedded_broker;
-mod env_file;
 mod error;
 mod java;
+mod kafka_choice;
 mod kafka_jars;
-mod mock_knobs;
+mod mock_cluster;
+mod mock_log;
 mod postgres;
 mod postgres_account;
 mod ports;
 mod process;
 mod process_mark;
+mod stack;
+mod stack_env;
 mod stack_record;
 mod test_db;
 mod test_kafka;
@@ -26,14 +30,17 @@ mod topics;
 mod unread;
 
 pub use apache_kafka::{ApacheKafka, KafkaOptions};
-pub use broker_guard::{GuardOptions, GuardedBroker};
+pub use background::{Background, Found};
+pub use broker_guard::{EmbeddedState, GuardOptions};
 pub use embedded_broker::EmbeddedBroker;
-pub use env_file::EnvFile;
 pub use error::DevstackError;
 pub use java::Java;
+pub use kafka_choice::KafkaChoice;
 pub use kafka_jars::KafkaJars;
 pub use postgres::PrivatePostgres;
 pub use process_mark::ProcessMark;
+pub use stack::{Stack, StackKafka, embedded_with_topics, ensure_topics, schema_for};
+pub use stack_env::{DLQ_TOPIC, GROUP, PARTITIONS, StackEnv, TOPIC};
 pub use stack_record::{RunningServer, StackRecord};
 pub use test_db::TestDb;
 pub use test_kafka::{can_run_apache_kafka, test_kafka};

@@ -102,7 +102,10 @@ pub(crate) struct Reports {
 
 impl Reports {
     pub(crate) fn new() -> Self {
-        Reports { arrived: Mutex::new(Vec::new()), broker: BrokerMetrics::new() }
+        Reports {
+            arrived: Mutex::new(Vec::new()),
+            broker: BrokerMetrics::new(),
+        }
     }
 
     /// Moves what has arrived behind the end of `deliveries`.
@@ -123,7 +126,9 @@ impl ProducerContext for Reports {
         let outcome = match result {
             Ok(_) => Ok(()),
             Err((error, record)) => {
-                let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
+                let code = error
+                    .rdkafka_error_code()
+                    .unwrap_or(RDKafkaErrorCode::Unknown);
                 let failure = DeliveryFailure::from(code);
                 let record = match failure {
                     DeliveryFailure::Refused(_) => record.payload().unwrap_or_default().to_vec(),
@@ -132,8 +137,14 @@ impl ProducerContext for Reports {
                 Err(Box::new(Undelivered { failure, record }))
             }
         };
-        let delivery = Delivery { ticket: ticket as u64, outcome };
-        self.arrived.lock().unwrap_or_else(PoisonError::into_inner).push(delivery);
+        let delivery = Delivery {
+            ticket: ticket as u64,
+            outcome,
+        };
+        self.arrived
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(delivery);
     }
 }
 
@@ -144,7 +155,9 @@ impl ClientContext for Reports {
             | RDKafkaLogLevel::Alert
             | RDKafkaLogLevel::Critical
             | RDKafkaLogLevel::Error
-            | RDKafkaLogLevel::Warning => tracing::warn!(target: "librdkafka", facility, "{message}"),
+            | RDKafkaLogLevel::Warning => {
+                tracing::warn!(target: "librdkafka", facility, "{message}")
+            }
             RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info | RDKafkaLogLevel::Debug => {
                 tracing::debug!(target: "librdkafka", facility, "{message}");
             }
@@ -153,10 +166,14 @@ impl ClientContext for Reports {
 
     fn error(&self, error: KafkaError, reason: &str) {
         let kind = match error.rdkafka_error_code() {
-            Some(RDKafkaErrorCode::BrokerTransportFailure | RDKafkaErrorCode::AllBrokersDown | RDKafkaErrorCode::Resolve) => {
-                BrokerErrorKind::Connection
+            Some(
+                RDKafkaErrorCode::BrokerTransportFailure
+                | RDKafkaErrorCode::AllBrokersDown
+                | RDKafkaErrorCode::Resolve,
+            ) => BrokerErrorKind::Connection,
+            Some(RDKafkaErrorCode::OperationTimedOut | RDKafkaErrorCode::RequestTimedOut) => {
+                BrokerErrorKind::Timeout
             }
-            Some(RDKafkaErrorCode::OperationTimedOut | RDKafkaErrorCode::RequestTimedOut) => BrokerErrorKind::Timeout,
             Some(RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SaslAuthenticationFailed) => {
                 BrokerErrorKind::Authorization
             }
@@ -188,15 +205,24 @@ mod tests {
 
     #[test]
     fn what_never_left_the_queue_is_known_not_to_be_sent() {
-        assert_eq!(DeliveryFailure::from(RDKafkaErrorCode::PurgeQueue), DeliveryFailure::NotSent);
+        assert_eq!(
+            DeliveryFailure::from(RDKafkaErrorCode::PurgeQueue),
+            DeliveryFailure::NotSent
+        );
     }
 
     #[test]
     fn only_a_refusal_of_this_very_record_is_a_rejection() {
         let too_large = DeliveryFailure::from(RDKafkaErrorCode::MessageSizeTooLarge);
-        assert_eq!(too_large, DeliveryFailure::Refused(RDKafkaErrorCode::MessageSizeTooLarge));
+        assert_eq!(
+            too_large,
+            DeliveryFailure::Refused(RDKafkaErrorCode::MessageSizeTooLarge)
+        );
         assert!(too_large.to_string().contains("max.message.bytes"));
         let denied = DeliveryFailure::from(RDKafkaErrorCode::TopicAuthorizationFailed);
-        assert_eq!(denied, DeliveryFailure::Stopped(RDKafkaErrorCode::TopicAuthorizationFailed));
+        assert_eq!(
+            denied,
+            DeliveryFailure::Stopped(RDKafkaErrorCode::TopicAuthorizationFailed)
+        );
     }
 }

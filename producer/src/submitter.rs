@@ -16,6 +16,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer, PurgeConfig};
 use thiserror::Error;
 
 use crate::delivery::{Delivery, Reports};
+use crate::topic::Topic;
 
 /// What a key (1,024 bytes at most) and the record's headers add to an event's size.
 const RECORD_OVERHEAD: usize = 4096;
@@ -67,44 +68,9 @@ pub enum SubmitError {
     Fatal(String),
 }
 
-/// Why there is no submitter.
-#[derive(Debug, Error)]
-pub enum SetUpError {
-    /// The client refused its configuration.
-    #[error("the Kafka client refused its settings: {0}")]
-    Settings(KafkaError),
-    /// No broker answered.
-    #[error("no broker at {brokers} answered within {seconds} s: {error}")]
-    Unreachable {
-        /// The addresses that were tried.
-        brokers: String,
-        /// How long, in seconds.
-        seconds: u64,
-        /// The client's last word.
-        error: KafkaError,
-    },
-    /// The cluster has no such topic.
-    #[error("there is no topic {topic} at {brokers}; create it first, producer and consumer never do")]
-    NoTopic {
-        /// The topic asked for.
-        topic: String,
-        /// The addresses that were tried.
-        brokers: String,
-    },
-    /// The cluster has the topic and does not let us at it.
-    #[error("topic {topic} cannot be used: {code}")]
-    Topic {
-        /// The topic asked for.
-        topic: String,
-        /// The broker's answer.
-        code: RDKafkaErrorCode,
-    },
-}
-
 /// Sends task events to one topic.
 pub struct Submitter {
     producer: BaseProducer<Reports>,
-    brokers: String,
     topic: String,
     framing: Framing,
     max_event_bytes: usize,
@@ -118,29 +84,40 @@ pub struct Submitter {
 }
 
 impl Submitter {
-    /// A submitter to `topic`. `settings` name the brokers and may set any librdkafka property but
-    /// those that the laws fix; `max_event_bytes` bounds the encoded event.
+    /// A submitter to the topic `name`, which was found as `topic`. `settings` name the brokers and
+    /// may set any librdkafka property but those that the laws fix; `max_event_bytes` bounds the
+    /// encoded event. The error is the client's refusal of a setting.
     pub fn new(
         mut settings: ClientConfig,
-        topic: &str,
+        name: &str,
+        topic: &Topic,
         framing: Framing,
         max_event_bytes: usize,
-    ) -> Result<Self, SetUpError> {
+    ) -> Result<Self, KafkaError> {
         for (name, value) in LAWS {
             settings.set(name, value);
         }
         let message_bytes = (max_event_bytes + RECORD_OVERHEAD).to_string();
-        for (name, value) in DEFAULTS.into_iter().chain([("message.max.bytes", message_bytes.as_str())]) {
+        for (name, value) in DEFAULTS
+            .into_iter()
+            .chain([("message.max.bytes", message_bytes.as_str())])
+        {
             if settings.get(name).is_none() {
                 settings.set(name, value);
             }
         }
-        let brokers = settings.get("bootstrap.servers").unwrap_or_default().to_owned();
-        let producer = settings.create_with_context(Reports::new()).map_err(SetUpError::Settings)?;
+        // A batch over the topic's limit would be refused as a whole, good events with it.
+        if let Some(limit) = topic.max_message_bytes
+            && settings
+                .get("batch.size")
+                .and_then(|size| size.parse().ok())
+                .is_some_and(|size: usize| size > limit)
+        {
+            settings.set("batch.size", limit.to_string());
+        }
         Ok(Submitter {
-            producer,
-            brokers,
-            topic: topic.to_owned(),
+            producer: settings.create_with_context(Reports::new())?,
+            topic: name.to_owned(),
             framing,
             max_event_bytes,
             in_flight: 0,
@@ -150,40 +127,23 @@ impl Submitter {
         })
     }
 
-    /// Asks the cluster for the topic, at most for `wait`; gives its number of partitions.
-    pub fn check_topic(&self, wait: Duration) -> Result<usize, SetUpError> {
-        let (topic, brokers) = (self.topic.clone(), self.brokers.clone());
-        let metadata = self.producer.client().fetch_metadata(Some(&topic), wait).map_err(|error| {
-            SetUpError::Unreachable { brokers: brokers.clone(), seconds: wait.as_secs(), error }
-        })?;
-        let found = metadata.topics().iter().find(|candidate| candidate.name() == topic);
-        match found.and_then(|found| found.error()).map(RDKafkaErrorCode::from) {
-            Some(
-                RDKafkaErrorCode::UnknownTopicOrPartition
-                | RDKafkaErrorCode::UnknownTopic
-                | RDKafkaErrorCode::UnknownPartition,
-            ) => Err(SetUpError::NoTopic { topic, brokers }),
-            Some(code) => Err(SetUpError::Topic { topic, code }),
-            None => match found.map_or(0, |found| found.partitions().len()) {
-                0 => Err(SetUpError::NoTopic { topic, brokers }),
-                partitions => Ok(partitions),
-            },
-        }
-    }
-
-    /// The Kafka client, for questions about the cluster.
-    pub fn client(&self) -> &rdkafka::client::Client<impl rdkafka::ClientContext> {
-        self.producer.client()
+    /// How events are framed on the wire.
+    pub fn framing(&self) -> Framing {
+        self.framing
     }
 
     /// Hands an event to the client under `ticket`, by which the report on it will be known.
-    pub fn submit(&mut self, event: &TaskEventRef<'_>, ticket: u64) -> Result<Submitted, SubmitError> {
+    pub fn submit(
+        &mut self,
+        event: &TaskEventRef<'_>,
+        ticket: u64,
+    ) -> Result<Submitted, SubmitError> {
         limits::check(event)?;
         self.encoded.clear();
         encode(event, self.framing, &mut self.encoded);
-        let too_large = SubmitError::TooLarge { size: self.encoded.len(), limit: self.max_event_bytes };
-        if self.encoded.len() > self.max_event_bytes {
-            return Err(too_large);
+        let (size, limit) = (self.encoded.len(), self.max_event_bytes);
+        if size > limit {
+            return Err(SubmitError::TooLarge { size, limit });
         }
         let record = BaseRecord {
             topic: &self.topic,
@@ -204,8 +164,12 @@ impl Submitter {
         };
         match error.rdkafka_error_code() {
             Some(RDKafkaErrorCode::QueueFull) => Ok(Submitted::Full),
-            Some(RDKafkaErrorCode::MessageSizeTooLarge) => Err(too_large),
-            _ => Err(SubmitError::Fatal(self.fatal_error().unwrap_or_else(|| error.to_string()))),
+            Some(RDKafkaErrorCode::MessageSizeTooLarge) => {
+                Err(SubmitError::TooLarge { size, limit })
+            }
+            _ => Err(SubmitError::Fatal(
+                self.fatal_error().unwrap_or_else(|| error.to_string()),
+            )),
         }
     }
 
@@ -243,21 +207,38 @@ impl Submitter {
 
     /// Gives up all records in flight: each is reported as not sent or unknown.
     pub fn give_up(&self) {
-        self.producer.purge(PurgeConfig::default().queue().inflight());
+        self.producer
+            .purge(PurgeConfig::default().queue().inflight());
     }
 
     /// Why the client can send nothing any more, if so.
     pub fn fatal_error(&self) -> Option<String> {
-        self.producer.client().fatal_error().map(|(_, reason)| reason)
+        self.producer
+            .client()
+            .fatal_error()
+            .map(|(_, reason)| reason)
     }
 }
 
 fn record_headers(event: &TaskEventRef<'_>) -> OwnedHeaders {
     let mut task_id = [0; 36];
-    let task_id: &str = event.task_id.as_uuid().hyphenated().encode_lower(&mut task_id);
+    let task_id: &str = event
+        .task_id
+        .as_uuid()
+        .hyphenated()
+        .encode_lower(&mut task_id);
     let reply = if event.reply { "true" } else { "false" };
     OwnedHeaders::new_with_capacity(3)
-        .insert(Header { key: headers::TASK_ID, value: Some(task_id) })
-        .insert(Header { key: headers::TENANT, value: Some(event.tenant) })
-        .insert(Header { key: headers::REPLY, value: Some(reply) })
+        .insert(Header {
+            key: headers::TASK_ID,
+            value: Some(task_id),
+        })
+        .insert(Header {
+            key: headers::TENANT,
+            value: Some(event.tenant),
+        })
+        .insert(Header {
+            key: headers::REPLY,
+            value: Some(reply),
+        })
 }

@@ -11,6 +11,7 @@ use crate::field::{Field, FieldOutOfRange, RangeProblem};
 use crate::limits;
 use crate::task_id::TaskId;
 
+#[inline]
 pub(crate) fn decode_current(datum: &[u8]) -> Result<TaskEventRef<'_>, DecodeError> {
     let mut cursor = Cursor { rest: datum };
     let event = TaskEventRef {
@@ -38,7 +39,7 @@ struct Cursor<'a> {
 }
 
 impl<'a> Cursor<'a> {
-    #[inline]
+    #[inline(always)]
     fn take(&mut self, count: usize, field: Field) -> Result<&'a [u8], DecodeError> {
         match self.rest.split_at_checked(count) {
             Some((taken, rest)) => {
@@ -53,7 +54,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn byte(&mut self, field: Field) -> Result<u8, DecodeError> {
         match self.rest.split_first() {
             Some((byte, rest)) => {
@@ -69,7 +70,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// A zigzag varint. Most are lengths below 64, which take one byte.
-    #[inline]
+    #[inline(always)]
     fn long(&mut self, field: Field) -> Result<i64, DecodeError> {
         let first = self.byte(field)?;
         let raw = if first < 0x80 {
@@ -80,6 +81,7 @@ impl<'a> Cursor<'a> {
         Ok((raw >> 1) as i64 ^ -((raw & 1) as i64))
     }
 
+    #[inline]
     fn long_tail(&mut self, first: u8, field: Field) -> Result<u64, DecodeError> {
         let mut raw = u64::from(first & 0x7F);
         for shift in (7..63).step_by(7) {
@@ -96,14 +98,14 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn length(&mut self, field: Field) -> Result<usize, DecodeError> {
         let found = self.long(field)?;
         usize::try_from(found)
             .map_err(|_| out_of_range(field, RangeProblem::NegativeLength { found }))
     }
 
-    #[inline]
+    #[inline(always)]
     fn is_present(&mut self, field: Field) -> Result<bool, DecodeError> {
         match self.long(field)? {
             0 => Ok(false),
@@ -112,7 +114,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn task_id(&mut self, field: Field) -> Result<TaskId, DecodeError> {
         match self.rest.split_first_chunk() {
             Some((id, rest)) => {
@@ -127,13 +129,13 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn bytes(&mut self, field: Field) -> Result<&'a [u8], DecodeError> {
         let length = self.length(field)?;
         self.take(length, field)
     }
 
-    #[inline]
+    #[inline(always)]
     fn text(&mut self, field: Field) -> Result<&'a str, DecodeError> {
         let length = self.length(field)?;
         limits::length(field, length)?;
@@ -146,7 +148,7 @@ impl<'a> Cursor<'a> {
         Ok(text)
     }
 
-    #[inline]
+    #[inline(always)]
     fn optional_text(&mut self, field: Field) -> Result<Option<&'a str>, DecodeError> {
         if self.is_present(field)? {
             self.text(field).map(Some)
@@ -155,14 +157,14 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn time(&mut self, field: Field) -> Result<i64, DecodeError> {
         let micros = self.long(field)?;
         limits::time(field, micros)?;
         Ok(micros)
     }
 
-    #[inline]
+    #[inline(always)]
     fn optional_time(&mut self, field: Field) -> Result<Option<i64>, DecodeError> {
         if self.is_present(field)? {
             self.time(field).map(Some)
@@ -171,7 +173,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn boolean(&mut self, field: Field) -> Result<bool, DecodeError> {
         match self.byte(field)? {
             0 => Ok(false),

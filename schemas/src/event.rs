@@ -67,10 +67,6 @@ pub struct TaskEventRef<'a> {
 
 impl TaskEvent {
     /// The same event, borrowed.
-    #[expect(
-        clippy::should_implement_trait,
-        reason = "AsRef cannot return a value that borrows"
-    )]
     pub fn as_ref(&self) -> TaskEventRef<'_> {
         TaskEventRef {
             task_id: self.task_id,

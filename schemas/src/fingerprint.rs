@@ -44,27 +44,28 @@ impl DedupHash {
 /// BLAKE3 hashes up to this many bytes as one chunk; a single call over one buffer then costs much
 /// less than several updates of a hasher.
 const CHUNK: usize = 1024;
-const PREFIX: usize = 9;
+/// A length of 64 bits takes at most ten bytes.
+const PREFIX: usize = 10;
 
 fn hash_parts<const N: usize>(parts: [Option<&[u8]>; N]) -> [u8; 16] {
-    let total: usize = parts
-        .iter()
-        .map(|part| PREFIX + part.map_or(0, <[u8]>::len))
-        .sum();
-    let hash = if total <= CHUNK {
-        let mut buffer = [0; CHUNK];
-        let mut free = buffer.as_mut_slice();
+    let bytes: usize = parts.iter().flatten().map(|part| part.len()).sum();
+    let hash = if bytes + N * PREFIX <= CHUNK {
+        let mut chunk = Chunk {
+            bytes: [0; CHUNK],
+            used: 0,
+        };
         for part in parts {
-            append(&mut free, &prefix(part));
-            append(&mut free, part.unwrap_or_default());
+            prefix(part, |byte| chunk.append(&[byte]));
+            chunk.append(part.unwrap_or_default());
         }
-        blake3::hash(buffer.get(..total).unwrap_or_default())
+        blake3::hash(chunk.bytes.get(..chunk.used).unwrap_or_default())
     } else {
         let mut hasher = blake3::Hasher::new();
         for part in parts {
-            hasher
-                .update(&prefix(part))
-                .update(part.unwrap_or_default());
+            prefix(part, |byte| {
+                hasher.update(&[byte]);
+            });
+            hasher.update(part.unwrap_or_default());
         }
         hasher.finalize()
     };
@@ -73,16 +74,29 @@ fn hash_parts<const N: usize>(parts: [Option<&[u8]>; N]) -> [u8; 16] {
     short
 }
 
-/// Present or absent, and the length: a missing part differs from an empty one.
-fn prefix(part: Option<&[u8]>) -> [u8; PREFIX] {
-    let [l0, l1, l2, l3, l4, l5, l6, l7] = (part.map_or(0, <[u8]>::len) as u64).to_le_bytes();
-    [u8::from(part.is_some()), l0, l1, l2, l3, l4, l5, l6, l7]
+/// Zero for a missing part, else its length plus one, as a little-endian base-128 number: short, so
+/// that a usual event fits into few blocks of the hash.
+fn prefix(part: Option<&[u8]>, mut put: impl FnMut(u8)) {
+    let mut rest = part.map_or(0, |part| part.len() as u64 + 1);
+    while rest > 0x7F {
+        put(rest as u8 | 0x80);
+        rest >>= 7;
+    }
+    put(rest as u8);
 }
 
-fn append(free: &mut &mut [u8], bytes: &[u8]) {
-    if let Some((target, rest)) = std::mem::take(free).split_at_mut_checked(bytes.len()) {
-        target.copy_from_slice(bytes);
-        *free = rest;
+struct Chunk {
+    bytes: [u8; CHUNK],
+    used: usize,
+}
+
+impl Chunk {
+    fn append(&mut self, more: &[u8]) {
+        let end = self.used + more.len();
+        if let Some(target) = self.bytes.get_mut(self.used..end) {
+            target.copy_from_slice(more);
+            self.used = end;
+        }
     }
 }
 

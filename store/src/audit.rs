@@ -25,25 +25,41 @@ impl PartitionAudit {
     /// Whether every offset of the book is accounted for, and every account has its row.
     #[must_use]
     pub fn balanced(&self) -> bool {
-        let Progress { first_offset, next_offset, counts, .. } = self.progress;
+        let Progress {
+            first_offset,
+            next_offset,
+            counts,
+            ..
+        } = self.progress;
         let rows_fit = if self.dropped_rows == 0 {
             self.result_rows == counts.results
         } else {
             (self.result_rows..=self.result_rows + self.dropped_rows).contains(&counts.results)
         };
-        next_offset - first_offset == counts.total() && rows_fit && self.dead_letter_rows == counts.dead_letters
+        next_offset - first_offset == counts.total()
+            && rows_fit
+            && self.dead_letter_rows == counts.dead_letters
     }
 
     /// In words, what does not add up; empty when all does.
     #[must_use]
     pub fn findings(&self) -> Vec<String> {
-        let Progress { first_offset, next_offset, counts, .. } = self.progress;
+        let Progress {
+            first_offset,
+            next_offset,
+            counts,
+            ..
+        } = self.progress;
         let mut findings = Vec::new();
         let (span, total) = (next_offset - first_offset, counts.total());
         if span != total {
-            findings.push(format!("{span} offsets were passed, but {total} outcomes are booked"));
+            findings.push(format!(
+                "{span} offsets were passed, but {total} outcomes are booked"
+            ));
         }
-        if self.result_rows > counts.results || self.result_rows + self.dropped_rows < counts.results {
+        if self.result_rows > counts.results
+            || self.result_rows + self.dropped_rows < counts.results
+        {
             findings.push(format!(
                 "{} results are booked, but {} are in task_results ({} went with dropped days)",
                 counts.results, self.result_rows, self.dropped_rows
@@ -63,9 +79,14 @@ impl PartitionAudit {
 ///
 /// # Errors
 /// When the database cannot be read.
-pub async fn partitions(connection: &mut PgConnection, consumer: &Consumer) -> Result<Vec<PartitionAudit>, Trouble> {
+pub async fn partitions(
+    connection: &mut PgConnection,
+    consumer: &Consumer,
+) -> Result<Vec<PartitionAudit>, Trouble> {
     let mut transaction = connection.begin().await?;
-    sqlx::query("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY").execute(&mut *transaction).await?;
+    sqlx::query("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        .execute(&mut *transaction)
+        .await?;
     let rows = position::all(&mut transaction, consumer).await?;
     let results = counted(
         &mut transaction,
@@ -92,7 +113,9 @@ pub async fn partitions(connection: &mut PgConnection, consumer: &Consumer) -> R
     )
     .await?;
     transaction.rollback().await?;
-    let of = |counts: &std::collections::HashMap<i32, i64>, partition: i32| counts.get(&partition).copied().unwrap_or(0);
+    let of = |counts: &std::collections::HashMap<i32, i64>, partition: i32| {
+        counts.get(&partition).copied().unwrap_or(0)
+    };
     Ok(rows
         .into_iter()
         .map(|progress| PartitionAudit {
@@ -109,7 +132,11 @@ async fn counted(
     consumer: &Consumer,
     query: &'static str,
 ) -> Result<std::collections::HashMap<i32, i64>, Trouble> {
-    let rows = sqlx::query(query).bind(&consumer.group).bind(&consumer.topic).fetch_all(connection).await?;
+    let rows = sqlx::query(query)
+        .bind(&consumer.group)
+        .bind(&consumer.topic)
+        .fetch_all(connection)
+        .await?;
     rows.iter()
         .map(|row| Ok((row.try_get("partition")?, row.try_get("rows")?)))
         .collect::<Result<_, sqlx::Error>>()
@@ -171,14 +198,21 @@ pub async fn trace(
             if letters.contains(&record.offset) {
                 return Traced::DeadLetter;
             }
-            let Some((id, hash)) = record.event else { return Traced::Missing };
+            let Some((id, hash)) = record.event else {
+                return Traced::Missing;
+            };
             let own = |found: &Found| {
-                found.topic == consumer.topic && found.partition == partition && found.offset == record.offset
+                found.topic == consumer.topic
+                    && found.partition == partition
+                    && found.offset == record.offset
             };
             match results.get(id.as_bytes()) {
                 Some(found) if own(found) && !found.duplicate => Traced::Result,
                 Some(_) => Traced::Duplicate,
-                None if hash.is_some_and(|hash| keys.get(&hash).is_some_and(|owner| owner != id.as_bytes())) => {
+                None if hash.is_some_and(|hash| {
+                    keys.get(&hash).is_some_and(|owner| owner != id.as_bytes())
+                }) =>
+                {
                     Traced::Duplicate
                 }
                 None if oldest.is_none_or(|oldest| id.birth_day() < oldest) => Traced::Unverifiable,
@@ -199,9 +233,13 @@ async fn results_by_id(
     connection: &mut PgConnection,
     records: &[Traceable],
 ) -> Result<std::collections::HashMap<[u8; 16], Found>, Trouble> {
-    let mut by_day: std::collections::BTreeMap<i32, Vec<uuid::Uuid>> = std::collections::BTreeMap::new();
+    let mut by_day: std::collections::BTreeMap<i32, Vec<uuid::Uuid>> =
+        std::collections::BTreeMap::new();
     for (id, _) in records.iter().filter_map(|record| record.event) {
-        by_day.entry(id.birth_day().days_since_epoch()).or_default().push(crate::rows::uuid_of(id));
+        by_day
+            .entry(id.birth_day().days_since_epoch())
+            .or_default()
+            .push(crate::rows::uuid_of(id));
     }
     let mut found = std::collections::HashMap::new();
     for (day, ids) in by_day {
@@ -243,5 +281,8 @@ async fn keys_by_hash(
             .bind(&hashes)
             .fetch_all(connection)
             .await?;
-    Ok(rows.into_iter().map(|(hash, id)| (hash.into_bytes(), id.into_bytes())).collect())
+    Ok(rows
+        .into_iter()
+        .map(|(hash, id)| (hash.into_bytes(), id.into_bytes()))
+        .collect())
 }

@@ -36,6 +36,9 @@ pub struct Counts {
 }
 
 impl Counts {
+    /// Nothing booked.
+    pub const NONE: Self = Self { results: 0, duplicates: 0, dead_letters: 0, parked: 0, gaps: 0, lost: 0 };
+
     /// All of them together.
     #[must_use]
     pub const fn total(&self) -> i64 {
@@ -71,5 +74,13 @@ impl Add for Counts {
 impl AddAssign for Counts {
     fn add_assign(&mut self, other: Self) {
         *self = *self + other;
+    }
+}
+
+impl FromIterator<Outcome> for Counts {
+    fn from_iter<I: IntoIterator<Item = Outcome>>(outcomes: I) -> Self {
+        let mut counts = Self::NONE;
+        outcomes.into_iter().for_each(|outcome| counts.count(outcome));
+        counts
     }
 }

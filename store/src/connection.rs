@@ -74,7 +74,10 @@ impl Database {
             .map_err(AddressError)?
             .log_statements(tracing::log::LevelFilter::Off)
             .log_slow_statements(tracing::log::LevelFilter::Off, Duration::ZERO);
-        Ok(Self { options, schema: schema.to_owned() })
+        Ok(Self {
+            options,
+            schema: schema.to_owned(),
+        })
     }
 
     /// The Postgres schema that holds our tables.
@@ -84,18 +87,22 @@ impl Database {
     }
 
     fn options_for(&self, purpose: Purpose) -> PgConnectOptions {
-        let options = self.options.clone().application_name(purpose.application_name()).options([
-            ("search_path", self.schema.as_str()),
-            ("statement_timeout", purpose.statement_timeout()),
-            ("lock_timeout", "5s"),
-            ("idle_in_transaction_session_timeout", "5s"),
-            ("tcp_keepalives_idle", "10"),
-            ("tcp_keepalives_interval", "5"),
-            ("tcp_keepalives_count", "3"),
-            ("tcp_user_timeout", "20000"),
-            ("client_connection_check_interval", "5s"),
-            ("timezone", "UTC"),
-        ]);
+        let options = self
+            .options
+            .clone()
+            .application_name(purpose.application_name())
+            .options([
+                ("search_path", self.schema.as_str()),
+                ("statement_timeout", purpose.statement_timeout()),
+                ("lock_timeout", "5s"),
+                ("idle_in_transaction_session_timeout", "5s"),
+                ("tcp_keepalives_idle", "10"),
+                ("tcp_keepalives_interval", "5"),
+                ("tcp_keepalives_count", "3"),
+                ("tcp_user_timeout", "20000"),
+                ("client_connection_check_interval", "5s"),
+                ("timezone", "UTC"),
+            ]);
         match purpose {
             Purpose::Writer => options.options([("enable_seqscan", "off"), ("jit", "off")]),
             Purpose::Operations | Purpose::Reading => options,
@@ -111,7 +118,9 @@ impl Database {
         match tokio::time::timeout(CONNECT_DEADLINE, options.connect()).await {
             Ok(Ok(connection)) => Ok(connection),
             Ok(Err(error)) => Err(Trouble::Outage(format!("connecting to Postgres: {error}"))),
-            Err(_) => Err(Trouble::Outage(format!("connecting to Postgres took over {CONNECT_DEADLINE:?}"))),
+            Err(_) => Err(Trouble::Outage(format!(
+                "connecting to Postgres took over {CONNECT_DEADLINE:?}"
+            ))),
         }
     }
 

@@ -94,7 +94,9 @@ impl CopyBuffer {
     /// An empty stream: the header only.
     #[must_use]
     pub fn new() -> Self {
-        Self { bytes: SIGNATURE.to_vec() }
+        Self {
+            bytes: SIGNATURE.to_vec(),
+        }
     }
 
     /// The encoded stream with its trailer, ready to be sent.
@@ -132,7 +134,9 @@ impl CopyBuffer {
         self.optional(event.key.map(str::as_bytes));
         self.field(event.content_type.as_bytes());
         let (json, bytes) = match row.body {
-            Body::Payload if stored_as_json(event.content_type, event.payload) => (Some(event.payload), None),
+            Body::Payload if stored_as_json(event.content_type, event.payload) => {
+                (Some(event.payload), None)
+            }
             Body::Payload => (None, Some(event.payload)),
             Body::DuplicateOf(..) => (None, None),
         };
@@ -142,7 +146,13 @@ impl CopyBuffer {
         self.null();
     }
 
-    pub(crate) fn dedup(&mut self, hash: &[u8; 16], first: TaskId, fingerprint: Fingerprint, day: Day) {
+    pub(crate) fn dedup(
+        &mut self,
+        hash: &[u8; 16],
+        first: TaskId,
+        fingerprint: Fingerprint,
+        day: Day,
+    ) {
         self.bytes.extend_from_slice(&DEDUP_FIELDS.to_be_bytes());
         self.field(hash);
         self.field(first.as_bytes());
@@ -202,7 +212,10 @@ impl<'c> CopyIn<'c> {
     ) -> Result<Self, Trouble> {
         let statement = format!("COPY {table} ({columns}) FROM STDIN (FORMAT binary)");
         let copy = connection.copy_in_raw(&statement).await?;
-        Ok(Self { copy, buffer: CopyBuffer::new() })
+        Ok(Self {
+            copy,
+            buffer: CopyBuffer::new(),
+        })
     }
 
     pub(crate) fn buffer(&mut self) -> &mut CopyBuffer {

@@ -20,7 +20,10 @@ pub struct Retention {
 
 impl Default for Retention {
     fn default() -> Self {
-        Self { result_days: 30, dedup_days: 7 }
+        Self {
+            result_days: 30,
+            dedup_days: 7,
+        }
     }
 }
 
@@ -94,9 +97,10 @@ pub struct Round {
 /// # Errors
 /// When the database cannot be asked.
 pub async fn today(connection: &mut PgConnection) -> Result<Day, Trouble> {
-    let day: i32 = sqlx::query_scalar("SELECT (now() AT TIME ZONE 'UTC')::date - DATE '1970-01-01'")
-        .fetch_one(connection)
-        .await?;
+    let day: i32 =
+        sqlx::query_scalar("SELECT (now() AT TIME ZONE 'UTC')::date - DATE '1970-01-01'")
+            .fetch_one(connection)
+            .await?;
     Ok(Day::new(day))
 }
 
@@ -107,9 +111,11 @@ pub async fn today(connection: &mut PgConnection) -> Result<Day, Trouble> {
 /// When the database cannot be reached or a lock is not had in time; what was attached stays.
 pub async fn ensure(connection: &mut PgConnection, retention: Retention) -> Result<u32, Trouble> {
     let mut transaction = connection.begin().await?;
-    sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended('millrace.days.' || current_schema(), 0))")
-        .execute(&mut *transaction)
-        .await?;
+    sqlx::query(
+        "SELECT pg_advisory_xact_lock(hashtextextended('millrace.days.' || current_schema(), 0))",
+    )
+    .execute(&mut *transaction)
+    .await?;
     let today = today(&mut transaction).await?;
     let mut attached = 0;
     for daily in Daily::ALL {
@@ -132,10 +138,14 @@ async fn attach(connection: &mut PgConnection, daily: Daily, day: Day) -> Result
     let (parent, child, next) = (daily.table(), daily.table_of(day), day.plus(1));
     let statements = [
         format!("CREATE TABLE {child} (LIKE {parent} INCLUDING DEFAULTS INCLUDING INDEXES)"),
-        format!("ALTER TABLE {parent} ATTACH PARTITION {child} FOR VALUES FROM ('{day}') TO ('{next}')"),
+        format!(
+            "ALTER TABLE {parent} ATTACH PARTITION {child} FOR VALUES FROM ('{day}') TO ('{next}')"
+        ),
     ];
     for statement in statements {
-        sqlx::query(AssertSqlSafe(statement)).execute(&mut *connection).await?;
+        sqlx::query(AssertSqlSafe(statement))
+            .execute(&mut *connection)
+            .await?;
     }
     Ok(())
 }
@@ -185,7 +195,9 @@ async fn tables(connection: &mut PgConnection, daily: Daily) -> Result<Vec<DayTa
 fn day_of(table: &str) -> Option<Day> {
     let (_, digits) = table.rsplit_once('_')?;
     let date = chrono::NaiveDate::parse_from_str(digits, "%Y%m%d").ok()?;
-    let since = date.signed_duration_since(chrono::NaiveDate::default()).num_days();
+    let since = date
+        .signed_duration_since(chrono::NaiveDate::default())
+        .num_days();
     i32::try_from(since).ok().map(Day::new)
 }
 
@@ -194,13 +206,19 @@ fn day_of(table: &str) -> Option<Day> {
 ///
 /// # Errors
 /// When the database cannot be reached, or a lock was not to be had: the next round tries again.
-pub async fn maintain(connection: &mut PgConnection, retention: Retention) -> Result<Round, Trouble> {
+pub async fn maintain(
+    connection: &mut PgConnection,
+    retention: Retention,
+) -> Result<Round, Trouble> {
     let attached = ensure(connection, retention).await?;
     let today = today(connection).await?;
     let mut dropped = 0;
     for daily in Daily::ALL {
         let oldest_kept = today.plus(-days(daily.kept_days(retention)));
-        let expired = tables(connection, daily).await?.into_iter().find(|table| table.day < oldest_kept);
+        let expired = tables(connection, daily)
+            .await?
+            .into_iter()
+            .find(|table| table.day < oldest_kept);
         if let Some(table) = expired {
             drop_day(connection, daily, &table).await?;
             dropped += 1;
@@ -209,18 +227,26 @@ pub async fn maintain(connection: &mut PgConnection, retention: Retention) -> Re
     Ok(Round { attached, dropped })
 }
 
-async fn drop_day(connection: &mut PgConnection, daily: Daily, table: &DayTable) -> Result<(), Trouble> {
+async fn drop_day(
+    connection: &mut PgConnection,
+    daily: Daily,
+    table: &DayTable,
+) -> Result<(), Trouble> {
     let (parent, child) = (daily.table(), &table.name);
-    sqlx::query("SET lock_timeout = '2s'").execute(&mut *connection).await?;
+    sqlx::query("SET lock_timeout = '2s'")
+        .execute(&mut *connection)
+        .await?;
     let how = match table.hanging {
         Hanging::Attached => Some("CONCURRENTLY"),
         Hanging::Detaching => Some("FINALIZE"),
         Hanging::Detached => None,
     };
     if let Some(how) = how {
-        sqlx::query(AssertSqlSafe(format!("ALTER TABLE {parent} DETACH PARTITION {child} {how}")))
-            .execute(&mut *connection)
-            .await?;
+        sqlx::query(AssertSqlSafe(format!(
+            "ALTER TABLE {parent} DETACH PARTITION {child} {how}"
+        )))
+        .execute(&mut *connection)
+        .await?;
     }
     let mut transaction = connection.begin().await?;
     if daily == Daily::Results {
@@ -233,9 +259,13 @@ async fn drop_day(connection: &mut PgConnection, daily: Daily, table: &DayTable)
         .execute(&mut *transaction)
         .await?;
     }
-    sqlx::query(AssertSqlSafe(format!("DROP TABLE {child}"))).execute(&mut *transaction).await?;
+    sqlx::query(AssertSqlSafe(format!("DROP TABLE {child}")))
+        .execute(&mut *transaction)
+        .await?;
     transaction.commit().await?;
-    sqlx::query("RESET lock_timeout").execute(connection).await?;
+    sqlx::query("RESET lock_timeout")
+        .execute(connection)
+        .await?;
     tracing::info!(table = child, "a day past its retention was dropped");
     Ok(())
 }
@@ -246,5 +276,9 @@ async fn drop_day(connection: &mut PgConnection, daily: Daily, table: &DayTable)
 /// When the database cannot be read.
 pub async fn oldest_result_day(connection: &mut PgConnection) -> Result<Option<Day>, Trouble> {
     let tables = tables(connection, Daily::Results).await?;
-    Ok(tables.iter().filter(|table| table.hanging == Hanging::Attached).map(|table| table.day).min())
+    Ok(tables
+        .iter()
+        .filter(|table| table.hanging == Hanging::Attached)
+        .map(|table| table.day)
+        .min())
 }

@@ -37,11 +37,25 @@ pub(crate) async fn write(
     Ok(())
 }
 
-async fn write_letter(connection: &mut PgConnection, consumer: &Consumer, setting: &Setting<'_>) -> Result<(), Trouble> {
-    let Setting { partition, record, letter, event } = setting;
+async fn write_letter(
+    connection: &mut PgConnection,
+    consumer: &Consumer,
+    setting: &Setting<'_>,
+) -> Result<(), Trouble> {
+    let Setting {
+        partition,
+        record,
+        letter,
+        event,
+    } = setting;
     let task_id = event.map(|event| event.task_id).or(letter.task_id);
-    let tenant = event.map(|event| event.tenant.to_owned()).or_else(|| letter.tenant.clone());
-    let key = letter.key.as_deref().or_else(|| event.as_ref().and_then(TaskEventRef::record_key));
+    let tenant = event
+        .map(|event| event.tenant.to_owned())
+        .or_else(|| letter.tenant.clone());
+    let key = letter
+        .key
+        .as_deref()
+        .or_else(|| event.as_ref().and_then(TaskEventRef::record_key));
     sqlx::query(
         "INSERT INTO dead_letters (group_id, topic, partition, \"offset\", run, task_id, tenant, task_type, reason, \
            error, attempts, record_key, record_value, headers, record_time) \
@@ -73,7 +87,9 @@ fn headers_json(headers: &[(String, Vec<u8>)]) -> String {
     let mut object = serde_json::Map::new();
     for (name, value) in headers {
         let text = storable(&String::from_utf8_lossy(value), 8_192);
-        let values = object.entry(storable(name, 255)).or_insert_with(|| serde_json::Value::Array(Vec::new()));
+        let values = object
+            .entry(storable(name, 255))
+            .or_insert_with(|| serde_json::Value::Array(Vec::new()));
         if let serde_json::Value::Array(values) = values {
             values.push(serde_json::Value::String(text));
         }
@@ -91,12 +107,22 @@ async fn write_failed_result(
     consumer: &Consumer,
     setting: &Setting<'_>,
 ) -> Result<(), Trouble> {
-    let Setting { partition, record, letter, event } = setting;
+    let Setting {
+        partition,
+        record,
+        letter,
+        event,
+    } = setting;
     if !letter.reason.id_is_usable() {
         return Ok(());
     }
-    let Some(task_id) = event.map(|event| event.task_id).or(letter.task_id) else { return Ok(()) };
-    let tenant = event.map(|event| event.tenant.to_owned()).or_else(|| letter.tenant.clone()).unwrap_or_default();
+    let Some(task_id) = event.map(|event| event.task_id).or(letter.task_id) else {
+        return Ok(());
+    };
+    let tenant = event
+        .map(|event| event.tenant.to_owned())
+        .or_else(|| letter.tenant.clone())
+        .unwrap_or_default();
     let fingerprint = event.map_or([0; 16], |event| event.fingerprint().0);
     // An undecodable record's id comes from a header, that is, from a stranger: a day outside the window has
     // no table, and the letter alone must do.
@@ -128,5 +154,12 @@ async fn write_failed_result(
 }
 
 fn submitted_at(event: Option<&TaskEventRef<'_>>, id: millrace_schemas::TaskId) -> i64 {
-    event.map_or_else(|| i64::try_from(id.born_ms()).unwrap_or(0).saturating_mul(1_000), |event| event.submitted_at)
+    event.map_or_else(
+        || {
+            i64::try_from(id.born_ms())
+                .unwrap_or(0)
+                .saturating_mul(1_000)
+        },
+        |event| event.submitted_at,
+    )
 }

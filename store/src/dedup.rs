@@ -60,7 +60,10 @@ pub(crate) async fn settle(
 ) -> Result<Vec<Standing>, Trouble> {
     let mut firsts: HashMap<[u8; 16], Owner> = HashMap::with_capacity(tasks.len());
     for task in tasks {
-        firsts.entry(task.hash).or_insert(Owner { task_id: task.task_id, fingerprint: task.fingerprint });
+        firsts.entry(task.hash).or_insert(Owner {
+            task_id: task.task_id,
+            fingerprint: task.fingerprint,
+        });
     }
     // Sorted: two writers that meet on keys then wait for each other in one direction only.
     let mut hashes: Vec<[u8; 16]> = firsts.keys().copied().collect();
@@ -79,7 +82,11 @@ pub(crate) async fn settle(
             None => Standing::First,
             Some(owner) if owner.task_id == task.task_id => Standing::First,
             Some(owner) if owner.fingerprint == task.fingerprint => {
-                let status = if task.reply { status_of(connection, owner.task_id).await? } else { Status::Success };
+                let status = if task.reply {
+                    status_of(connection, owner.task_id).await?
+                } else {
+                    Status::Success
+                };
                 Standing::DuplicateOf(owner.task_id, status)
             }
             Some(owner) => Standing::ConflictWith(owner.task_id),
@@ -107,10 +114,19 @@ async fn owners(
     .fetch_all(connection)
     .await?;
     for row in rows {
-        let (hash, task_id, fingerprint): (Uuid, Uuid, Uuid) =
-            (row.try_get("hash")?, row.try_get("task_id")?, row.try_get("fingerprint")?);
+        let (hash, task_id, fingerprint): (Uuid, Uuid, Uuid) = (
+            row.try_get("hash")?,
+            row.try_get("task_id")?,
+            row.try_get("fingerprint")?,
+        );
         if let Ok(task_id) = TaskId::from_bytes(task_id.into_bytes()) {
-            known.insert(hash.into_bytes(), Owner { task_id, fingerprint: Fingerprint(fingerprint.into_bytes()) });
+            known.insert(
+                hash.into_bytes(),
+                Owner {
+                    task_id,
+                    fingerprint: Fingerprint(fingerprint.into_bytes()),
+                },
+            );
         }
     }
     Ok(known)
@@ -127,14 +143,19 @@ async fn copy_new(
     let mut copy: Option<CopyIn<'_>> = None;
     let mut connection = Some(connection);
     for hash in new {
-        let Some(owner) = firsts.get(hash) else { continue };
+        let Some(owner) = firsts.get(hash) else {
+            continue;
+        };
         if copy.is_none()
             && let Some(connection) = connection.take()
         {
-            copy = Some(CopyIn::begin(connection, &Daily::Dedup.table_of(today), DEDUP_COLUMNS).await?);
+            copy = Some(
+                CopyIn::begin(connection, &Daily::Dedup.table_of(today), DEDUP_COLUMNS).await?,
+            );
         }
         if let Some(copy) = &mut copy {
-            copy.buffer().dedup(hash, owner.task_id, owner.fingerprint, today);
+            copy.buffer()
+                .dedup(hash, owner.task_id, owner.fingerprint, today);
             copy.drain().await?;
         }
     }
@@ -150,11 +171,22 @@ async fn merge(
     firsts: &HashMap<[u8; 16], Owner>,
     today: Day,
 ) -> Result<(), Trouble> {
-    let owners: Vec<(&[u8; 16], &Owner)> =
-        hashes.iter().filter_map(|hash| firsts.get(hash).map(|owner| (hash, owner))).collect();
-    let wanted: Vec<Uuid> = owners.iter().map(|(hash, _)| Uuid::from_bytes(**hash)).collect();
-    let ids: Vec<Uuid> = owners.iter().map(|(_, owner)| uuid_of(owner.task_id)).collect();
-    let fingerprints: Vec<Uuid> = owners.iter().map(|(_, owner)| Uuid::from_bytes(owner.fingerprint.0)).collect();
+    let owners: Vec<(&[u8; 16], &Owner)> = hashes
+        .iter()
+        .filter_map(|hash| firsts.get(hash).map(|owner| (hash, owner)))
+        .collect();
+    let wanted: Vec<Uuid> = owners
+        .iter()
+        .map(|(hash, _)| Uuid::from_bytes(**hash))
+        .collect();
+    let ids: Vec<Uuid> = owners
+        .iter()
+        .map(|(_, owner)| uuid_of(owner.task_id))
+        .collect();
+    let fingerprints: Vec<Uuid> = owners
+        .iter()
+        .map(|(_, owner)| Uuid::from_bytes(owner.fingerprint.0))
+        .collect();
     sqlx::query(
         "INSERT INTO task_dedup (hash, task_id, fingerprint, day) \
          SELECT n.hash, n.task_id, n.fingerprint, DATE '1970-01-01' + $4 \
@@ -180,5 +212,9 @@ async fn status_of(connection: &mut PgConnection, owner: TaskId) -> Result<Statu
     .bind(uuid_of(owner))
     .fetch_optional(connection)
     .await?;
-    Ok(if status.as_deref() == Some("failed") { Status::Failed } else { Status::Success })
+    Ok(if status.as_deref() == Some("failed") {
+        Status::Failed
+    } else {
+        Status::Success
+    })
 }

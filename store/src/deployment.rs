@@ -26,9 +26,11 @@ pub struct Deployment {
 /// # Errors
 /// When the database cannot be read.
 pub async fn pinned(connection: &mut PgConnection) -> Result<Option<Deployment>, Trouble> {
-    let row = sqlx::query("SELECT group_id, topic, cluster_id, topic_id, partition_count FROM deployment")
-        .fetch_optional(connection)
-        .await?;
+    let row = sqlx::query(
+        "SELECT group_id, topic, cluster_id, topic_id, partition_count FROM deployment",
+    )
+    .fetch_optional(connection)
+    .await?;
     let Some(row) = row else { return Ok(None) };
     Ok(Some(Deployment {
         group: row.try_get("group_id")?,
@@ -55,7 +57,9 @@ pub async fn pin(connection: &mut PgConnection, now: &Deployment) -> Result<Depl
     .bind(now.partition_count)
     .execute(&mut *connection)
     .await?;
-    pinned(connection).await?.ok_or_else(|| Trouble::Outage("the deployment row is not there after writing it".into()))
+    pinned(connection)
+        .await?
+        .ok_or_else(|| Trouble::Outage("the deployment row is not there after writing it".into()))
 }
 
 /// Pins another log: part of moving every position by hand.

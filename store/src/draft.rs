@@ -19,7 +19,11 @@ use crate::rows::{DeadLetter, Ending, Reason, Settling};
 pub(crate) enum Fate {
     Result,
     /// A repeat; `row` says whether it gets a row that points to the first.
-    Duplicate { first: TaskId, status: Status, row: bool },
+    Duplicate {
+        first: TaskId,
+        status: Status,
+        row: bool,
+    },
     Dead(Box<DeadLetter>),
     /// It was set aside when this offset was read before; the letter and the row are there.
     DeadBefore,
@@ -59,9 +63,10 @@ impl<'a> Draft<'a> {
         let fate = match (&decoded, of.refused.get(&record.offset), &record.ending) {
             (_, Some(letter), _) => Fate::Dead(Box::new(letter.clone())),
             (_, None, Ending::Dead(letter)) => Fate::Dead(letter.clone()),
-            (Err(error), None, Ending::Payload) => {
-                Fate::Dead(Box::new(DeadLetter::about_event(Reason::Undecodable, error.to_string())))
-            }
+            (Err(error), None, Ending::Payload) => Fate::Dead(Box::new(DeadLetter::about_event(
+                Reason::Undecodable,
+                error.to_string(),
+            ))),
             (Ok(decoded), None, Ending::Payload) => {
                 let event = decoded.event();
                 fingerprint = event.fingerprint();
@@ -73,7 +78,13 @@ impl<'a> Draft<'a> {
                 }
             }
         };
-        Self { partition: of.partition, record, decoded: decoded.ok(), fingerprint, fate }
+        Self {
+            partition: of.partition,
+            record,
+            decoded: decoded.ok(),
+            fingerprint,
+            fate,
+        }
     }
 
     pub(crate) fn event(&self) -> Option<TaskEventRef<'_>> {
@@ -117,7 +128,11 @@ impl<'a> Draft<'a> {
     ) -> Option<ResultRow<'d>> {
         let body = match &self.fate {
             Fate::Result => Body::Payload,
-            Fate::Duplicate { first, status, row: true } => Body::DuplicateOf(*first, *status),
+            Fate::Duplicate {
+                first,
+                status,
+                row: true,
+            } => Body::DuplicateOf(*first, *status),
             Fate::Duplicate { row: false, .. } | Fate::Dead(_) | Fate::DeadBefore => return None,
         };
         Some(ResultRow {

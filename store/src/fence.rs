@@ -46,7 +46,11 @@ pub(crate) async fn lock(
     .bind(&claims)
     .fetch_all(connection)
     .await?;
-    let mut locked = Locked { partitions: Vec::with_capacity(rows.len()), now: 0, today: Day::new(0) };
+    let mut locked = Locked {
+        partitions: Vec::with_capacity(rows.len()),
+        now: 0,
+        today: Day::new(0),
+    };
     for row in &rows {
         locked.partitions.push(row.try_get("partition")?);
         locked.now = row.try_get("now")?;
@@ -76,9 +80,18 @@ pub(crate) async fn advance(
     let column = |of: fn(&Move) -> i64| moves.iter().map(of).collect::<Vec<i64>>();
     let fences: Vec<(i32, Fence)> = moves.iter().map(|m| (m.partition, m.fence)).collect();
     let (partitions, seqs, claims) = columns(&fences);
-    let epochs: Vec<Option<i32>> = moves.iter().map(|m| m.advance.and_then(|a| a.leader_epoch)).collect();
-    let frontiers: Vec<Option<i64>> = moves.iter().map(|m| m.advance.and_then(|a| a.frontier_ms)).collect();
-    let nexts: Vec<Option<i64>> = moves.iter().map(|m| m.advance.map(|a| a.next_offset)).collect();
+    let epochs: Vec<Option<i32>> = moves
+        .iter()
+        .map(|m| m.advance.and_then(|a| a.leader_epoch))
+        .collect();
+    let frontiers: Vec<Option<i64>> = moves
+        .iter()
+        .map(|m| m.advance.and_then(|a| a.frontier_ms))
+        .collect();
+    let nexts: Vec<Option<i64>> = moves
+        .iter()
+        .map(|m| m.advance.map(|a| a.next_offset))
+        .collect();
     let done = sqlx::query(
         "UPDATE partition_progress p SET seq = p.seq + 1, flushed_at = now(), unclean_starts = 0, \
            next_offset = coalesce(f.next_offset, p.next_offset), \
@@ -115,7 +128,11 @@ pub(crate) async fn advance(
         Ok(())
     } else {
         // The rows were locked a moment ago in this very transaction, so this is no fence loss.
-        Err(Trouble::Outage(format!("{} of {} locked partitions moved", done.rows_affected(), moves.len())))
+        Err(Trouble::Outage(format!(
+            "{} of {} locked partitions moved",
+            done.rows_affected(),
+            moves.len()
+        )))
     }
 }
 
@@ -156,7 +173,9 @@ pub(crate) async fn explain(
     .await?;
     Ok(match row {
         None => Explained::Lost(FenceLoss::RowGone),
-        Some((claim, seq)) if claim == Some(fence.claim) && seq == fence.seq + 1 => Explained::OneAhead,
+        Some((claim, seq)) if claim == Some(fence.claim) && seq == fence.seq + 1 => {
+            Explained::OneAhead
+        }
         Some((claim, _)) if claim == Some(fence.claim) => Explained::Lost(FenceLoss::DatabaseMoved),
         Some(_) => Explained::Lost(FenceLoss::Taken),
     })

@@ -69,7 +69,9 @@ impl Landed {
         for draft in drafts {
             landed.outcomes.push(draft.fate.outcome());
             match &draft.fate {
-                Fate::Result => landed.submitted.extend(draft.event().map(|event| event.submitted_at)),
+                Fate::Result => landed
+                    .submitted
+                    .extend(draft.event().map(|event| event.submitted_at)),
                 Fate::Dead(letter) => landed.reasons.push(letter.reason),
                 Fate::Duplicate { .. } | Fate::DeadBefore => {}
             }
@@ -99,7 +101,10 @@ pub(crate) struct Trail {
 
 impl Default for Trail {
     fn default() -> Self {
-        Self { stage: Stage::Fence, in_doubt: Vec::new() }
+        Self {
+            stage: Stage::Fence,
+            in_doubt: Vec::new(),
+        }
     }
 }
 
@@ -112,7 +117,10 @@ pub(crate) async fn attempt(
 ) -> Result<Vec<PartEnd>, Trouble> {
     trail.stage = Stage::Fence;
     connection.execute("BEGIN").await?;
-    let fences: Vec<(i32, Fence)> = parts.iter().map(|part| (part.partition, part.fence)).collect();
+    let fences: Vec<(i32, Fence)> = parts
+        .iter()
+        .map(|part| (part.partition, part.fence))
+        .collect();
     let locked = fence::lock(connection, setup.consumer, &fences).await?;
     let mut ends = unmatched(connection, setup.consumer, parts, &locked, trail).await?;
     trail.in_doubt.clear();
@@ -126,7 +134,10 @@ pub(crate) async fn attempt(
     write_rows(connection, setup, &mut drafts, &locked).await?;
     write_dead_letters(connection, setup.consumer, &drafts).await?;
     let landed = landed(parts, &drafts, &locked);
-    let moves: Vec<Move> = landed.iter().map(|(index, landed)| movement(&parts[*index], landed)).collect();
+    let moves: Vec<Move> = landed
+        .iter()
+        .map(|(index, landed)| movement(&parts[*index], landed))
+        .collect();
     fence::advance(connection, setup.consumer, &moves).await?;
     trail.in_doubt = landed
         .iter()
@@ -135,7 +146,11 @@ pub(crate) async fn attempt(
     trail.stage = Stage::Commit;
     connection.execute("COMMIT").await?;
     trail.in_doubt.clear();
-    ends.extend(landed.into_iter().map(|(index, landed)| (index, PartEnd::Landed(landed))));
+    ends.extend(
+        landed
+            .into_iter()
+            .map(|(index, landed)| (index, PartEnd::Landed(landed))),
+    );
     Ok(ends.into_values().collect())
 }
 
@@ -156,7 +171,10 @@ async fn unmatched(
             .in_doubt
             .iter()
             .find(|(partition, fence, _)| *partition == part.partition && *fence == part.fence);
-        let end = match (fence::explain(connection, consumer, part.partition, part.fence).await?, doubted) {
+        let end = match (
+            fence::explain(connection, consumer, part.partition, part.fence).await?,
+            doubted,
+        ) {
             (Explained::OneAhead, Some((.., landed))) => PartEnd::Landed(landed.clone()),
             (Explained::OneAhead, None) => PartEnd::Lost(FenceLoss::DatabaseMoved),
             (Explained::Lost(loss), _) => PartEnd::Lost(loss),
@@ -171,9 +189,9 @@ fn drafts<'a>(setup: &Setup<'_>, parts: &[Part<'a>], locked: &Locked) -> Vec<Dra
     for part in parts {
         if locked.partitions.binary_search(&part.partition).is_ok() {
             drafts.extend(
-                part.records
-                    .iter()
-                    .map(|record| Draft::new(part, record, setup.decoders, locked, setup.retention)),
+                part.records.iter().map(|record| {
+                    Draft::new(part, record, setup.decoders, locked, setup.retention)
+                }),
             );
         }
     }
@@ -219,7 +237,9 @@ async fn write_rows(
 
 /// The day's own table when all rows are of one day, which spares the routing; else the parent.
 fn target(drafts: &[Draft<'_>]) -> String {
-    let mut days = drafts.iter().filter_map(|draft| draft.event().map(|event| event.task_id.birth_day()));
+    let mut days = drafts
+        .iter()
+        .filter_map(|draft| draft.event().map(|event| event.task_id.birth_day()));
     match days.next() {
         Some(day) if days.all(|other: Day| other == day) => Daily::Results.table_of(day),
         _ => Daily::Results.table().to_owned(),
@@ -237,7 +257,9 @@ async fn copy_rows(
     let mut connection = Some(connection);
     for draft in drafts {
         let Some(event) = draft.event() else { continue };
-        let Some(row) = draft.row(&event, setup.consumer, locked) else { continue };
+        let Some(row) = draft.row(&event, setup.consumer, locked) else {
+            continue;
+        };
         if copy.is_none()
             && let Some(connection) = connection.take()
         {
@@ -262,7 +284,9 @@ async fn merge_rows(
     drafts: &mut [Draft<'_>],
     locked: &Locked,
 ) -> Result<(), Trouble> {
-    connection.execute("CREATE TEMPORARY TABLE merging (LIKE task_results) ON COMMIT DROP").await?;
+    connection
+        .execute("CREATE TEMPORARY TABLE merging (LIKE task_results) ON COMMIT DROP")
+        .await?;
     copy_rows(connection, "merging", setup, drafts, locked).await?;
     sqlx::query(
         "INSERT INTO task_results (task_id, submitted_at, completed_at, \"offset\", partition, day, status, run, attempts, \
@@ -285,19 +309,32 @@ async fn merge_rows(
     .persistent(false)
     .fetch_all(&mut *connection)
     .await?;
-    let places: HashMap<(i32, i64), usize> =
-        drafts.iter().enumerate().map(|(index, draft)| ((draft.partition, draft.record.offset), index)).collect();
+    let places: HashMap<(i32, i64), usize> = drafts
+        .iter()
+        .enumerate()
+        .map(|(index, draft)| ((draft.partition, draft.record.offset), index))
+        .collect();
     for row in met {
         let place = (row.try_get("partition")?, row.try_get("offset")?);
         let (same, own): (bool, bool) = (row.try_get("same")?, row.try_get("own")?);
-        let Some(draft) = places.get(&place).and_then(|index| drafts.get_mut(*index)) else { continue };
-        let Some(id) = draft.event().map(|event| event.task_id) else { continue };
+        let Some(draft) = places.get(&place).and_then(|index| drafts.get_mut(*index)) else {
+            continue;
+        };
+        let Some(id) = draft.event().map(|event| event.task_id) else {
+            continue;
+        };
         draft.fate = match (own, same) {
             (true, _) => Fate::DeadBefore,
-            (false, true) => Fate::Duplicate { first: id, status: crate::copy::Status::Success, row: false },
+            (false, true) => Fate::Duplicate {
+                first: id,
+                status: crate::copy::Status::Success,
+                row: false,
+            },
             (false, false) => Fate::Dead(Box::new(DeadLetter::about_event(
                 crate::rows::Reason::IdConflict,
-                format!("task id {id} belongs to another task, of another tenant or with another content: mint a new id"),
+                format!(
+                    "task id {id} belongs to another task, of another tenant or with another content: mint a new id"
+                ),
             ))),
         };
     }
@@ -312,9 +349,12 @@ async fn write_dead_letters(
     let letters: Vec<Setting<'_>> = drafts
         .iter()
         .filter_map(|draft| match &draft.fate {
-            Fate::Dead(letter) => {
-                Some(Setting { partition: draft.partition, record: draft.record, letter, event: draft.event() })
-            }
+            Fate::Dead(letter) => Some(Setting {
+                partition: draft.partition,
+                record: draft.record,
+                letter,
+                event: draft.event(),
+            }),
             Fate::Result | Fate::Duplicate { .. } | Fate::DeadBefore => None,
         })
         .collect();

@@ -34,23 +34,31 @@ pub async fn migrate(database: &Database, retention: Retention) -> Result<(), Mi
     let mut connection = database.connect(Purpose::Operations).await?;
     let schema = database.schema();
     let mut transaction = connection.begin().await.map_err(Trouble::from)?;
-    sqlx::query("SET LOCAL lock_timeout = '60s'").execute(&mut *transaction).await.map_err(Trouble::from)?;
+    sqlx::query("SET LOCAL lock_timeout = '60s'")
+        .execute(&mut *transaction)
+        .await
+        .map_err(Trouble::from)?;
     sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended('millrace.migrate.' || $1, 0))")
         .bind(schema)
         .execute(&mut *transaction)
         .await
         .map_err(Trouble::from)?;
-    sqlx::query(sqlx::AssertSqlSafe(format!("CREATE SCHEMA IF NOT EXISTS \"{schema}\"")))
-        .execute(&mut *transaction)
-        .await
-        .map_err(Trouble::from)?;
+    sqlx::query(sqlx::AssertSqlSafe(format!(
+        "CREATE SCHEMA IF NOT EXISTS \"{schema}\""
+    )))
+    .execute(&mut *transaction)
+    .await
+    .map_err(Trouble::from)?;
     let mut migrator = sqlx::migrate!("../migrations");
     migrator
         .set_ignore_missing(true)
         .set_locking(false)
         .run(&mut *transaction)
         .await
-        .map_err(|source| MigrationError::Migration { schema: schema.to_owned(), source })?;
+        .map_err(|source| MigrationError::Migration {
+            schema: schema.to_owned(),
+            source,
+        })?;
     schemas_known::publish(&mut transaction).await?;
     transaction.commit().await.map_err(Trouble::from)?;
     days::ensure(&mut connection, retention).await?;

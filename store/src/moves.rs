@@ -99,7 +99,13 @@ async fn apply_one(
         .bind(one.to)
         .execute(connection)
         .await?;
-        return Ok(Moved { partition: one.partition, from: None, to: one.to, lost: 0, replayed: 0 });
+        return Ok(Moved {
+            partition: one.partition,
+            from: None,
+            to: one.to,
+            lost: 0,
+            replayed: 0,
+        });
     };
     let from: i64 = row.try_get("next_offset")?;
     sqlx::query(
@@ -117,8 +123,16 @@ async fn apply_one(
     .bind(&why.by)
     .execute(&mut *connection)
     .await?;
-    let lost = if one.another_log { 0 } else { (one.to - from).max(0) };
-    let replayed = if one.another_log { 0 } else { (from - one.to).max(0) };
+    let lost = if one.another_log {
+        0
+    } else {
+        (one.to - from).max(0)
+    };
+    let replayed = if one.another_log {
+        0
+    } else {
+        (from - one.to).max(0)
+    };
     // In another log nothing is settled yet, whatever the old one's height was.
     sqlx::query(
         "UPDATE partition_progress SET seq = seq + 1, book = book + 1, claim = NULL, owner = NULL, \
@@ -136,7 +150,13 @@ async fn apply_one(
     .bind(one.another_log)
     .execute(connection)
     .await?;
-    Ok(Moved { partition: one.partition, from: Some(from), to: one.to, lost, replayed })
+    Ok(Moved {
+        partition: one.partition,
+        from: Some(from),
+        to: one.to,
+        lost,
+        replayed,
+    })
 }
 
 /// A closed book, for `position show`.
@@ -164,7 +184,11 @@ pub struct ClosedBook {
 ///
 /// # Errors
 /// When the database cannot be read.
-pub async fn history(connection: &mut PgConnection, consumer: &Consumer, most: i64) -> Result<Vec<ClosedBook>, Trouble> {
+pub async fn history(
+    connection: &mut PgConnection,
+    consumer: &Consumer,
+    most: i64,
+) -> Result<Vec<ClosedBook>, Trouble> {
     let rows = sqlx::query(
         "SELECT partition, book, first_offset, next_offset, moved_to, reason, moved_by, \
            to_char(moved_at, 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') AS moved_at \

@@ -154,7 +154,10 @@ pub async fn create(
 }
 
 /// The lock under which a partition's row is made, since no unique index can forbid a second one.
-pub(crate) async fn lock_creation(connection: &mut PgConnection, consumer: &Consumer) -> Result<(), Trouble> {
+pub(crate) async fn lock_creation(
+    connection: &mut PgConnection,
+    consumer: &Consumer,
+) -> Result<(), Trouble> {
     sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended('millrace.rows.' || current_schema() || $1 || $2, 0))")
         .bind(&consumer.group)
         .bind(&consumer.topic)
@@ -192,7 +195,10 @@ pub async fn release(
 ///
 /// # Errors
 /// When the database cannot be read.
-pub async fn all(connection: &mut PgConnection, consumer: &Consumer) -> Result<Vec<Progress>, Trouble> {
+pub async fn all(
+    connection: &mut PgConnection,
+    consumer: &Consumer,
+) -> Result<Vec<Progress>, Trouble> {
     let rows = sqlx::query(concat!(
         "SELECT ",
         progress_columns!(),

@@ -34,25 +34,38 @@ pub struct TaskReport {
 ///
 /// # Errors
 /// When the database cannot be read.
-pub async fn report(connection: &mut PgConnection, consumer: &Consumer, id: TaskId) -> Result<TaskReport, Trouble> {
+pub async fn report(
+    connection: &mut PgConnection,
+    consumer: &Consumer,
+    id: TaskId,
+) -> Result<TaskReport, Trouble> {
     let result = result_row(connection, id).await?;
     let dead_letters = letters(connection, id).await?;
     let (status, explanation) = match &result {
         Some(row) => {
-            let status = row.get("status").and_then(serde_json::Value::as_str).unwrap_or("unknown").to_owned();
+            let status = row
+                .get("status")
+                .and_then(serde_json::Value::as_str)
+                .unwrap_or("unknown")
+                .to_owned();
             let explanation = match row.get("duplicate_of").and_then(serde_json::Value::as_str) {
                 Some(first) => format!("a duplicate of task {first}"),
                 None => "its result is in task_results".to_owned(),
             };
             (status, explanation)
         }
-        None if !dead_letters.is_empty() => ("failed".to_owned(), "it is a dead letter and has no result row".to_owned()),
+        None if !dead_letters.is_empty() => (
+            "failed".to_owned(),
+            "it is a dead letter and has no result row".to_owned(),
+        ),
         None => without_row(connection, consumer, id).await?,
     };
     let born_ms = i64::try_from(id.born_ms()).unwrap_or(i64::MAX);
     Ok(TaskReport {
         task_id: id.to_string(),
-        born_at: chrono::DateTime::from_timestamp_millis(born_ms).unwrap_or_default().to_rfc3339(),
+        born_at: chrono::DateTime::from_timestamp_millis(born_ms)
+            .unwrap_or_default()
+            .to_rfc3339(),
         status,
         explanation,
         result,
@@ -60,7 +73,10 @@ pub async fn report(connection: &mut PgConnection, consumer: &Consumer, id: Task
     })
 }
 
-async fn result_row(connection: &mut PgConnection, id: TaskId) -> Result<Option<serde_json::Value>, Trouble> {
+async fn result_row(
+    connection: &mut PgConnection,
+    id: TaskId,
+) -> Result<Option<serde_json::Value>, Trouble> {
     let text: Option<String> = sqlx::query_scalar(
         "SELECT json_build_object('status', status, 'tenant', tenant, 'task_type', task_type, 'run', run, \
            'attempts', attempts, 'key', key, 'content_type', content_type, 'result', result, \
@@ -76,7 +92,10 @@ async fn result_row(connection: &mut PgConnection, id: TaskId) -> Result<Option<
     text.map(|text| parse(&text)).transpose()
 }
 
-async fn letters(connection: &mut PgConnection, id: TaskId) -> Result<Vec<serde_json::Value>, Trouble> {
+async fn letters(
+    connection: &mut PgConnection,
+    id: TaskId,
+) -> Result<Vec<serde_json::Value>, Trouble> {
     let texts: Vec<String> = sqlx::query_scalar(
         "SELECT json_build_object('reason', reason, 'error', error, 'topic', topic, 'partition', partition, \
            'offset', \"offset\", 'run', run, 'attempts', attempts, 'bytes', length(record_value), \
@@ -90,7 +109,8 @@ async fn letters(connection: &mut PgConnection, id: TaskId) -> Result<Vec<serde_
 }
 
 fn parse(text: &str) -> Result<serde_json::Value, Trouble> {
-    serde_json::from_str(text).map_err(|error| Trouble::Refused(format!("reading a row as JSON: {error}")))
+    serde_json::from_str(text)
+        .map_err(|error| Trouble::Refused(format!("reading a row as JSON: {error}")))
 }
 
 /// An id without a row: still under way, unknown, or gone with its day.
@@ -101,7 +121,10 @@ async fn without_row(
 ) -> Result<(String, String), Trouble> {
     let oldest = days::oldest_result_day(connection).await?;
     if oldest.is_some_and(|oldest| id.birth_day() < oldest) {
-        return Ok(("gone".into(), "it was born before the oldest day that is kept".into()));
+        return Ok((
+            "gone".into(),
+            "it was born before the oldest day that is kept".into(),
+        ));
     }
     let row = sqlx::query(
         "SELECT count(*) AS partitions, count(frontier_time) AS known, \
@@ -116,9 +139,13 @@ async fn without_row(
     let lowest: Option<i64> = row.try_get("lowest")?;
     let born = i64::try_from(id.born_ms()).unwrap_or(i64::MAX);
     match lowest {
-        Some(lowest) if partitions > 0 && known == partitions && lowest > born => {
-            Ok(("unknown".into(), "every partition is settled beyond its birth and nobody has seen it".into()))
-        }
-        _ => Ok(("accepted".into(), "not settled yet: some partition has not passed its birth time".into())),
+        Some(lowest) if partitions > 0 && known == partitions && lowest > born => Ok((
+            "unknown".into(),
+            "every partition is settled beyond its birth and nobody has seen it".into(),
+        )),
+        _ => Ok((
+            "accepted".into(),
+            "not settled yet: some partition has not passed its birth time".into(),
+        )),
     }
 }

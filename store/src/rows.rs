@@ -83,8 +83,13 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason there is.
-    pub const ALL: [Self; 5] =
-        [Self::Undecodable, Self::IdOutOfRange, Self::IdConflict, Self::DedupConflict, Self::RowRefused];
+    pub const ALL: [Self; 5] = [
+        Self::Undecodable,
+        Self::IdOutOfRange,
+        Self::IdConflict,
+        Self::DedupConflict,
+        Self::RowRefused,
+    ];
 
     /// The word in the table, in metrics and in answers.
     #[must_use]
@@ -129,16 +134,29 @@ impl DeadLetter {
     /// A dead letter about an event that decodes: the rest is read from the event.
     #[must_use]
     pub fn about_event(reason: Reason, error: impl Into<String>) -> Self {
-        Self { reason, error: error.into(), key: None, headers: Vec::new(), task_id: None, tenant: None }
+        Self {
+            reason,
+            error: error.into(),
+            key: None,
+            headers: Vec::new(),
+            task_id: None,
+            tenant: None,
+        }
     }
 }
 
 /// Text that Postgres can hold: without NUL, and at most `most` bytes.
 #[must_use]
 pub fn storable(text: &str, most: usize) -> String {
-    let mut clean: String = text.chars().map(|c| if c == '\0' { '\u{FFFD}' } else { c }).collect();
+    let mut clean: String = text
+        .chars()
+        .map(|c| if c == '\0' { '\u{FFFD}' } else { c })
+        .collect();
     if clean.len() > most {
-        let end = (0..=most).rev().find(|&at| clean.is_char_boundary(at)).unwrap_or(0);
+        let end = (0..=most)
+            .rev()
+            .find(|&at| clean.is_char_boundary(at))
+            .unwrap_or(0);
         clean.truncate(end);
     }
     clean

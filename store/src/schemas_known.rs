@@ -25,7 +25,9 @@ pub(crate) async fn publish(connection: &mut PgConnection) -> Result<(), Trouble
 /// # Errors
 /// When the database cannot be read.
 pub async fn all(connection: &mut PgConnection) -> Result<Vec<String>, Trouble> {
-    Ok(sqlx::query_scalar("SELECT schema_json FROM schemas_known ORDER BY published_at")
-        .fetch_all(connection)
-        .await?)
+    Ok(
+        sqlx::query_scalar("SELECT schema_json FROM schemas_known ORDER BY published_at")
+            .fetch_all(connection)
+            .await?,
+    )
 }

@@ -23,8 +23,9 @@ pub enum Trouble {
 }
 
 /// SQLSTATE classes that are never the fault of a task.
-const NEVER_THE_TASK: [&str; 14] =
-    ["08", "0A", "25", "28", "3D", "3F", "40", "42", "53", "55", "57", "58", "F0", "XX"];
+const NEVER_THE_TASK: [&str; 14] = [
+    "08", "0A", "25", "28", "3D", "3F", "40", "42", "53", "55", "57", "58", "F0", "XX",
+];
 
 impl Trouble {
     /// Sorts an error of sqlx.

@@ -139,7 +139,8 @@ impl<'a> Progressing<'a> {
             PartEnd::Lost(loss) => self.end = Some(loss),
             PartEnd::Landed(landed) => {
                 let done = self.landed.outcomes.len();
-                for (record, outcome) in self.share.records.iter().skip(done).zip(&landed.outcomes) {
+                for (record, outcome) in self.share.records.iter().skip(done).zip(&landed.outcomes)
+                {
                     if record.offset < self.share.advance.next_offset {
                         self.earlier.count(*outcome);
                     }
@@ -163,7 +164,11 @@ impl<'a> Progressing<'a> {
                 reasons: self.landed.reasons,
             },
         };
-        ShareEnd { partition: self.share.partition, claim: self.share.fence.claim, end }
+        ShareEnd {
+            partition: self.share.partition,
+            claim: self.share.fence.claim,
+            end,
+        }
     }
 }
 
@@ -209,15 +214,27 @@ impl Writer {
         let mut shares: Vec<Progressing<'_>> = flush.shares.iter().map(Progressing::new).collect();
         let mut cut = Cut::Together;
         let mut trail = Trail::default();
-        let mut trying = Trying { failures: 0, rows_failures: 0, since: None, reminded: Instant::now() };
+        let mut trying = Trying {
+            failures: 0,
+            rows_failures: 0,
+            since: None,
+            reminded: Instant::now(),
+        };
         for share in &flush.shares {
             if share.may_repeat {
                 self.merging.entry(share.partition).or_insert(1);
             }
         }
         while let Some(chosen) = choose(&shares, cut) {
-            let parts: Vec<Part<'_>> = chosen.iter().filter_map(|index| shares.get(*index)).map(|s| s.part(cut.size())).collect();
-            let writing = if parts.iter().any(|part| self.merging.contains_key(&part.partition)) {
+            let parts: Vec<Part<'_>> = chosen
+                .iter()
+                .filter_map(|index| shares.get(*index))
+                .map(|s| s.part(cut.size()))
+                .collect();
+            let writing = if parts
+                .iter()
+                .any(|part| self.merging.contains_key(&part.partition))
+            {
                 Writing::Merge
             } else {
                 Writing::Copy
@@ -237,7 +254,10 @@ impl Writer {
                 Err(trouble) => {
                     let partitions: Vec<i32> = parts.iter().map(|part| part.partition).collect();
                     let single = single_record(&parts);
-                    if self.weigh(&trouble, &partitions, writing, &trail, &mut trying).await {
+                    if self
+                        .weigh(&trouble, &partitions, writing, &trail, &mut trying)
+                        .await
+                    {
                         self.incidents.refusals += 1;
                         cut = match (cut, single) {
                             (_, Some(offset)) => {
@@ -248,7 +268,11 @@ impl Writer {
                             }
                             (Cut::Together, None) => Cut::Alone(usize::MAX),
                             (Cut::Alone(size), None) => {
-                                let most = shares.iter().map(|s| s.share.records.len()).max().unwrap_or(1);
+                                let most = shares
+                                    .iter()
+                                    .map(|s| s.share.records.len())
+                                    .max()
+                                    .unwrap_or(1);
                                 Cut::Alone((size.min(most) / 2).max(1))
                             }
                         };
@@ -271,7 +295,12 @@ impl Writer {
             Some(connection) => connection,
             None => self.database.connect(Purpose::Writer).await?,
         };
-        let setup = Setup { consumer: &self.consumer, decoders, retention: self.retention, writing };
+        let setup = Setup {
+            consumer: &self.consumer,
+            decoders,
+            retention: self.retention,
+            writing,
+        };
         let attempt = flush::attempt(&mut connection, &setup, parts, trail);
         match tokio::time::timeout(ATTEMPT_DEADLINE, attempt).await {
             Ok(Ok(ends)) => {
@@ -279,7 +308,9 @@ impl Writer {
                 Ok(ends)
             }
             Ok(Err(trouble)) => Err(trouble),
-            Err(_) => Err(Trouble::Outage(format!("a flush took over {ATTEMPT_DEADLINE:?}"))),
+            Err(_) => Err(Trouble::Outage(format!(
+                "a flush took over {ATTEMPT_DEADLINE:?}"
+            ))),
         }
     }
 
@@ -316,20 +347,30 @@ impl Writer {
                 }
                 return false;
             }
-            Trouble::Refused(detail) if trail.stage == Stage::Rows => match canary::send(&self.database).await {
-                Health::Well => {
-                    tracing::warn!(detail, ?partitions, "the database refused a row: looking for it");
-                    return true;
+            Trouble::Refused(detail) if trail.stage == Stage::Rows => {
+                match canary::send(&self.database).await {
+                    Health::Well => {
+                        tracing::warn!(
+                            detail,
+                            ?partitions,
+                            "the database refused a row: looking for it"
+                        );
+                        return true;
+                    }
+                    Health::Unwell(why) => {
+                        tracing::warn!(detail, why, "the database refuses good rows, too: waiting")
+                    }
                 }
-                Health::Unwell(why) => tracing::warn!(detail, why, "the database refuses good rows, too: waiting"),
-            },
+            }
             Trouble::MissingDay(_) => self.make_days().await,
             Trouble::Outage(_) | Trouble::Conflict(_) | Trouble::Refused(_) => {}
         }
         self.incidents.outages += 1;
         if trail.stage == Stage::Rows {
             trying.rows_failures += 1;
-            if trying.rows_failures.is_multiple_of(PATIENCE) && canary::send(&self.database).await == Health::Well {
+            if trying.rows_failures.is_multiple_of(PATIENCE)
+                && canary::send(&self.database).await == Health::Well
+            {
                 tracing::warn!(error = %trouble, ?partitions, "the flush keeps failing while the database is well: looking for the row");
                 return true;
             }
@@ -345,7 +386,9 @@ impl Writer {
         };
         match made.await {
             Ok(count) => tracing::info!(count, "made the days that were missing"),
-            Err(trouble) => tracing::warn!(error = %trouble, "the missing days could not be made yet"),
+            Err(trouble) => {
+                tracing::warn!(error = %trouble, "the missing days could not be made yet")
+            }
         }
     }
 }
@@ -360,16 +403,23 @@ impl Trying {
             tracing::warn!(error = %trouble, "the database is not available: waiting, nothing is lost");
         } else if now.duration_since(self.reminded) >= REMIND {
             self.reminded = now;
-            let waited = self.since.map_or(0, |since| now.duration_since(since).as_secs());
+            let waited = self
+                .since
+                .map_or(0, |since| now.duration_since(since).as_secs());
             tracing::warn!(error = %trouble, waited_s = waited, "the database is still not available");
         }
-        let wait = FIRST_WAIT.saturating_mul(1 << self.failures.min(10)).min(LONGEST_WAIT);
+        let wait = FIRST_WAIT
+            .saturating_mul(1 << self.failures.min(10))
+            .min(LONGEST_WAIT);
         tokio::time::sleep(wait).await;
     }
 
     fn recovered(&mut self) {
         if let Some(since) = self.since.take() {
-            tracing::info!(waited_s = since.elapsed().as_secs_f64(), "the database is back: flushed");
+            tracing::info!(
+                waited_s = since.elapsed().as_secs_f64(),
+                "the database is back: flushed"
+            );
         }
         self.failures = 0;
         self.rows_failures = 0;
@@ -395,7 +445,11 @@ impl Cut {
 
 /// Indices of the shares in the next attempt; `None` when all have ended.
 fn choose(shares: &[Progressing<'_>], cut: Cut) -> Option<Vec<usize>> {
-    let mut open = shares.iter().enumerate().filter(|(_, share)| share.is_open()).map(|(index, _)| index);
+    let mut open = shares
+        .iter()
+        .enumerate()
+        .filter(|(_, share)| share.is_open())
+        .map(|(index, _)| index);
     let chosen: Vec<usize> = match cut {
         Cut::Together => open.collect(),
         Cut::Alone(_) => open.next().into_iter().collect(),
@@ -416,8 +470,21 @@ fn single_record(parts: &[Part<'_>]) -> Option<i64> {
 
 /// Makes a dead letter of the one record that the database refuses. False when it was made before, and
 /// it is the letter that is refused: then only waiting is left.
-fn refuse(shares: &mut [Progressing<'_>], chosen: &[usize], offset: i64, trouble: &Trouble) -> bool {
-    let Some(share) = chosen.first().and_then(|index| shares.get_mut(*index)) else { return false };
+fn refuse(
+    shares: &mut [Progressing<'_>],
+    chosen: &[usize],
+    offset: i64,
+    trouble: &Trouble,
+) -> bool {
+    let Some(share) = chosen.first().and_then(|index| shares.get_mut(*index)) else {
+        return false;
+    };
     tracing::warn!(partition = share.share.partition, offset, error = %trouble, "the database refuses this record: dead letter");
-    share.refused.insert(offset, DeadLetter::about_event(Reason::RowRefused, trouble.to_string())).is_none()
+    share
+        .refused
+        .insert(
+            offset,
+            DeadLetter::about_event(Reason::RowRefused, trouble.to_string()),
+        )
+        .is_none()
 }

@@ -53,16 +53,16 @@ const REDOS: Definition = Definition {
     help: "Flushes that were done again, by the path taken.",
 };
 const DAYS_ATTACHED: Definition = Definition {
-    name: "millrace_maintenance_days_attached_total",
+    name: "millrace_maintenance_tables_attached_total",
     kind: Kind::Counter,
     labels: &[],
-    help: "Day partitions made and attached.",
+    help: "Day tables made and attached.",
 };
 const DAYS_DROPPED: Definition = Definition {
-    name: "millrace_maintenance_days_dropped_total",
+    name: "millrace_maintenance_tables_dropped_total",
     kind: Kind::Counter,
     labels: &[],
-    help: "Day partitions detached and dropped after their retention.",
+    help: "Day tables detached and dropped after their retention.",
 };
 const MAINTENANCE_FAILURES: Definition = Definition {
     name: "millrace_maintenance_failures_total",

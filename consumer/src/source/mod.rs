@@ -1,6 +1,21 @@
-//! Placeholder.
+//! Out of Kafka: one owner task holds the client and the state of every partition by value.
+//!
+//! Everything that happens to a partition happens in that task, so nothing here is shared or locked.
+//! Claims, questions to the brokers and flushes run beside it and come back as plain values.
+
+pub mod claims;
+pub mod context;
+mod flow;
+mod group;
+mod intake;
 pub mod leader_epoch;
 pub mod log;
 #[cfg(test)]
 mod log_test;
+pub mod owner;
+mod partition;
+mod standing;
+mod statistics;
+pub mod stop;
 mod topic_id;
+mod watch;

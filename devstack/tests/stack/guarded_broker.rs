@@ -1,12 +1,13 @@
 use std::time::{Duration, Instant};
 
-use millrace_devstack::{GuardOptions, GuardedBroker};
+use millrace_devstack::{EmbeddedBroker, GuardOptions};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
 use rdkafka::error::KafkaError;
 use rdkafka::producer::{BaseRecord, Producer as _, ThreadedProducer};
 use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{ClientConfig, Message as _, Offset, TopicPartitionList};
 
+use crate::log_reader::produce;
 use crate::within;
 
 const RECORDS: u64 = 30_000;
@@ -68,8 +69,9 @@ fn read_slowly(bootstrap: &str) -> Vec<u64> {
 #[tokio::test(flavor = "multi_thread")]
 async fn thirty_megabytes_through_one_partition_with_a_slow_reader_lose_nothing() {
     within(150, async {
-        let guarded = GuardedBroker::start(GuardOptions::new("tasks", 12, "workers")).unwrap();
-        let bootstrap = guarded.broker().bootstrap().to_owned();
+        let broker = EmbeddedBroker::start_guarded(GuardOptions::new("tasks", "workers")).unwrap();
+        broker.create_topic("tasks", 12).unwrap();
+        let bootstrap = broker.bootstrap().to_owned();
         let address = bootstrap.clone();
         let sender = tokio::task::spawn_blocking(move || send_all(&address));
         let reader = tokio::task::spawn_blocking(move || read_slowly(&bootstrap));
@@ -78,24 +80,25 @@ async fn thirty_megabytes_through_one_partition_with_a_slow_reader_lose_nothing(
         sender.await.unwrap();
 
         assert!(seen.iter().copied().eq(0..RECORDS), "each once, in order: {}", seen.len());
-        assert!(guarded.holds() > 0, "the producer had to wait");
-        assert_eq!(guarded.lost(), 0);
-        println!("most unread: {} bytes, holds: {}", guarded.most_unread(), guarded.holds());
+        let state = broker.state();
+        println!("{state:?}");
+        assert!(state.holds > 1, "the producer had to wait more than once");
+        assert!(state.truncated, "what was read was dropped");
+        assert_eq!(state.lost, 0, "but nothing else");
+        assert!(state.most_unread < 5 << 20);
     })
     .await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn records_that_were_dropped_are_told() {
+#[tokio::test]
+async fn records_that_were_dropped_unread_are_told() {
     within(60, async {
-        let options = GuardOptions { hold_above: u64::MAX, ..GuardOptions::new("tasks", 1, "g") };
-        let guarded = GuardedBroker::start(options).unwrap();
+        let options = GuardOptions { hold_above: u64::MAX, ..GuardOptions::new("tasks", "workers") };
+        let broker = EmbeddedBroker::start_guarded(options).unwrap();
+        broker.create_topic("tasks", 1).unwrap();
         let megabyte = vec![b'x'; 900_000];
-        let bootstrap = guarded.broker().bootstrap();
-        crate::log_reader::produce(bootstrap, "tasks", 0, &[&megabyte[..]; 8]).await;
-        while guarded.lost() == 0 {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        produce(broker.bootstrap(), "tasks", 0, &[&megabyte[..]; 8]).await;
+        assert_eq!(broker.state().lost, 3, "of eight records five fit");
     })
     .await;
 }

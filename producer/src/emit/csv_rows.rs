@@ -57,7 +57,13 @@ impl CsvRows {
     /// Appends the rows of `bytes` to `rows`, and their JSON to `made`; says how many bytes are
     /// used up, the rest is to come again at the start of the next chunk. With `last`, an
     /// unfinished row is a row.
-    pub fn split(&mut self, bytes: &[u8], last: bool, made: &mut Vec<u8>, rows: &mut Vec<Row>) -> io::Result<usize> {
+    pub fn split(
+        &mut self,
+        bytes: &[u8],
+        last: bool,
+        made: &mut Vec<u8>,
+        rows: &mut Vec<Row>,
+    ) -> io::Result<usize> {
         let mut start = 0;
         while !self.ended {
             if let Some(end) = self.row_end(bytes, start) {
@@ -67,8 +73,16 @@ impl CsvRows {
             }
             let length = bytes.len() - start;
             if last && length > 0 && self.scan == Scan::Quoted {
-                let reason = format!("a quote opened in the row at line {} is never closed", self.line);
-                self.end_input(bytes.get(start..).unwrap_or_default(), Misfit::shape(1, reason), made, rows);
+                let reason = format!(
+                    "a quote opened in the row at line {} is never closed",
+                    self.line
+                );
+                self.end_input(
+                    bytes.get(start..).unwrap_or_default(),
+                    Misfit::shape(1, reason),
+                    made,
+                    rows,
+                );
             } else if last && length > 0 {
                 self.row(bytes, start, bytes.len(), made, rows)?;
             } else if length > self.limit {
@@ -76,12 +90,20 @@ impl CsvRows {
                     "the row is longer than the {} bytes an event may have (is a quote never closed?)",
                     self.limit
                 );
-                let misfit = Misfit { kind: MisfitKind::TooLarge, column: 1, reason };
+                let misfit = Misfit {
+                    kind: MisfitKind::TooLarge,
+                    column: 1,
+                    reason,
+                };
                 self.end_input(bytes.get(start..).unwrap_or_default(), misfit, made, rows);
             }
             break;
         }
-        Ok(if self.ended || last { bytes.len() } else { start })
+        Ok(if self.ended || last {
+            bytes.len()
+        } else {
+            start
+        })
     }
 
     /// Searches on for the line end that ends the row at `start`.
@@ -110,10 +132,20 @@ impl CsvRows {
         None
     }
 
-    fn row(&mut self, bytes: &[u8], start: usize, mut end: usize, made: &mut Vec<u8>, rows: &mut Vec<Row>) -> io::Result<()> {
+    fn row(
+        &mut self,
+        bytes: &[u8],
+        start: usize,
+        mut end: usize,
+        made: &mut Vec<u8>,
+        rows: &mut Vec<Row>,
+    ) -> io::Result<()> {
         let line = self.line;
         self.line += 1 + std::mem::take(&mut self.inner_lines);
-        if bytes.get(start..end).is_some_and(|text| text.ends_with(b"\r")) {
+        if bytes
+            .get(start..end)
+            .is_some_and(|text| text.ends_with(b"\r"))
+        {
             end -= 1;
         }
         let text = bytes.get(start..end).unwrap_or_default();
@@ -144,7 +176,10 @@ impl CsvRows {
             Ok(()) => Ok(Text::Made(from..made.len())),
             Err(misfit) => {
                 made.truncate(from);
-                Err(Box::new(Fault { misfit, ends_input: false }))
+                Err(Box::new(Fault {
+                    misfit,
+                    ends_input: false,
+                }))
             }
         };
         rows.push(Row { line, event, raw });
@@ -154,9 +189,16 @@ impl CsvRows {
     /// Writes the row's JSON.
     fn object(&self, text: &[u8], made: &mut Vec<u8>) -> io::Result<Result<(), Misfit>> {
         if text.len() > self.limit {
-            let reason =
-                format!("the row has {} bytes, more than the {} an event may have", text.len(), self.limit);
-            return Ok(Err(Misfit { kind: MisfitKind::TooLarge, column: 1, reason }));
+            let reason = format!(
+                "the row has {} bytes, more than the {} an event may have",
+                text.len(),
+                self.limit
+            );
+            return Ok(Err(Misfit {
+                kind: MisfitKind::TooLarge,
+                column: 1,
+                reason,
+            }));
         }
         let text = match utf8(text) {
             Ok(text) => text,
@@ -168,7 +210,10 @@ impl CsvRows {
                 Some(Ok(field)) => field,
                 Some(Err(misfit)) => return Ok(Err(misfit)),
                 None => {
-                    let reason = format!("the row has {index} fields, the header {}", self.names.len());
+                    let reason = format!(
+                        "the row has {index} fields, the header {}",
+                        self.names.len()
+                    );
                     return Ok(Err(Misfit::shape(column(text, text.len()), reason)));
                 }
             };
@@ -177,20 +222,37 @@ impl CsvRows {
         }
         if let Some(at) = fields.rest {
             let count = self.names.len() + fields.count();
-            let reason = format!("the row has {count} fields, the header {}", self.names.len());
+            let reason = format!(
+                "the row has {count} fields, the header {}",
+                self.names.len()
+            );
             return Ok(Err(Misfit::shape(column(text, at), reason)));
         }
         made.push(b'}');
         Ok(Ok(()))
     }
 
-    fn end_input(&mut self, text: &[u8], misfit: Misfit, made: &mut Vec<u8>, rows: &mut Vec<Row>) {
+    fn end_input(
+        &mut self,
+        text: &[u8],
+        mut misfit: Misfit,
+        made: &mut Vec<u8>,
+        rows: &mut Vec<Row>,
+    ) {
         self.ended = true;
+        misfit.reason.push_str("; nothing behind it is read");
         let from = made.len();
         made.extend_from_slice(text.get(..self.limit).unwrap_or(text));
         let raw = Text::Made(from..made.len());
-        let fault = Fault { misfit, ends_input: true };
-        rows.push(Row { line: self.line, event: Err(Box::new(fault)), raw });
+        let fault = Fault {
+            misfit,
+            ends_input: true,
+        };
+        rows.push(Row {
+            line: self.line,
+            event: Err(Box::new(fault)),
+            raw,
+        });
     }
 }
 
@@ -198,9 +260,15 @@ fn header(text: &[u8]) -> Result<Vec<Cow<'_, str>>, Misfit> {
     let text = utf8(text)?;
     let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
     let names = Fields::of(text).collect::<Result<Vec<_>, _>>()?;
-    let twice = names.iter().enumerate().find(|(index, name)| names.iter().take(*index).any(|other| other == *name));
+    let twice = names
+        .iter()
+        .enumerate()
+        .find(|(index, name)| names.iter().take(*index).any(|other| other == *name));
     match twice {
-        Some((_, name)) => Err(Misfit::shape(1, format!("the header names the column {name:?} twice"))),
+        Some((_, name)) => Err(Misfit::shape(
+            1,
+            format!("the header names the column {name:?} twice"),
+        )),
         None => Ok(names),
     }
 }
@@ -208,7 +276,10 @@ fn header(text: &[u8]) -> Result<Vec<Cow<'_, str>>, Misfit> {
 fn utf8(text: &[u8]) -> Result<&str, Misfit> {
     std::str::from_utf8(text).map_err(|error| {
         let valid = text.get(..error.valid_up_to()).unwrap_or_default();
-        Misfit::shape(String::from_utf8_lossy(valid).chars().count() as u64 + 1, "not UTF-8")
+        Misfit::shape(
+            String::from_utf8_lossy(valid).chars().count() as u64 + 1,
+            "not UTF-8",
+        )
     })
 }
 
@@ -226,7 +297,10 @@ struct Fields<'a> {
 
 impl<'a> Fields<'a> {
     fn of(text: &'a str) -> Self {
-        Fields { text, rest: Some(0) }
+        Fields {
+            text,
+            rest: Some(0),
+        }
     }
 
     fn quoted(&mut self, start: usize) -> Result<Cow<'a, str>, Misfit> {
@@ -249,9 +323,16 @@ impl<'a> Fields<'a> {
                 }
             }
             let field = self.text.get(start..closing).unwrap_or_default();
-            return Ok(if doubled { field.replace("\"\"", "\"").into() } else { field.into() });
+            return Ok(if doubled {
+                field.replace("\"\"", "\"").into()
+            } else {
+                field.into()
+            });
         }
-        Err(Misfit::shape(column(self.text, start), "the quote is never closed"))
+        Err(Misfit::shape(
+            column(self.text, start),
+            "the quote is never closed",
+        ))
     }
 }
 

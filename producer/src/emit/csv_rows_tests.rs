@@ -1,4 +1,7 @@
-#![expect(clippy::unwrap_used, reason = "a test that cannot set up its case has failed")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that cannot set up its case has failed"
+)]
 
 use proptest::prelude::*;
 
@@ -7,11 +10,16 @@ use super::*;
 
 fn rows(chunks: &[&[u8]], from_line: u64, limit: usize) -> Vec<Read> {
     let mut csv = CsvRows::new(from_line, limit);
-    read(chunks, |bytes, last, made, rows| csv.split(bytes, last, made, rows).unwrap())
+    read(chunks, |bytes, last, made, rows| {
+        csv.split(bytes, last, made, rows).unwrap()
+    })
 }
 
 fn events(text: &str) -> Vec<(u64, Result<String, String>)> {
-    rows(&[text.as_bytes()], 1, 1_000).into_iter().map(|row| (row.line, row.event)).collect()
+    rows(&[text.as_bytes()], 1, 1_000)
+        .into_iter()
+        .map(|row| (row.line, row.event))
+        .collect()
 }
 
 fn good(line: u64, json: &str) -> (u64, Result<String, String>) {
@@ -22,7 +30,10 @@ fn good(line: u64, json: &str) -> (u64, Result<String, String>) {
 fn a_row_becomes_an_object_of_strings_in_the_headers_order() {
     assert_eq!(
         events("zeta,alpha\r\n1,\"say \"\"hi\"\"\"\r\n,\n"),
-        [good(2, r#"{"zeta":"1","alpha":"say \"hi\""}"#), good(3, r#"{"zeta":"","alpha":""}"#)]
+        [
+            good(2, r#"{"zeta":"1","alpha":"say \"hi\""}"#),
+            good(3, r#"{"zeta":"","alpha":""}"#)
+        ]
     );
 }
 
@@ -38,13 +49,19 @@ fn a_row_is_named_by_the_physical_line_where_it_begins() {
         ]
     );
     let from_6 = rows(&[text.as_bytes()], 6, 1_000);
-    assert_eq!(from_6.iter().map(|row| row.line).collect::<Vec<_>>(), [6, 8]);
+    assert_eq!(
+        from_6.iter().map(|row| row.line).collect::<Vec<_>>(),
+        [6, 8]
+    );
 }
 
 #[test]
 fn a_byte_order_mark_is_no_part_of_the_first_column() {
     assert_eq!(events("\u{feff}id\n7\n"), [good(2, r#"{"id":"7"}"#)]);
-    assert_eq!(events("\u{feff}\"id\",b\n7,8\n"), [good(2, r#"{"id":"7","b":"8"}"#)]);
+    assert_eq!(
+        events("\u{feff}\"id\",b\n7,8\n"),
+        [good(2, r#"{"id":"7","b":"8"}"#)]
+    );
 }
 
 #[test]
@@ -55,8 +72,14 @@ fn a_wrong_row_is_told_with_its_column_and_the_next_one_is_read() {
         [
             (2, Err("2: the row has 1 fields, the header 2".into())),
             (3, Err("5: the row has 4 fields, the header 2".into())),
-            (4, Err("4: expected a comma behind the closing quote".into())),
-            (5, Err("6: expected a comma behind the closing quote".into())),
+            (
+                4,
+                Err("4: expected a comma behind the closing quote".into())
+            ),
+            (
+                5,
+                Err("6: expected a comma behind the closing quote".into())
+            ),
             good(6, r#"{"é":"9","b":"10"}"#),
         ]
     );
@@ -70,7 +93,12 @@ fn a_quote_that_is_never_closed_ends_the_input_without_holding_it() {
     let found = rows(&[b"a,b\n1,2\n3,\"4\n5,6\n"], 1, 1_000);
     assert_eq!(found.len(), 2);
     assert_eq!(found[1].line, 3);
-    assert!(found[1].event.as_ref().is_err_and(|reason| reason.contains("never closed")));
+    assert!(
+        found[1]
+            .event
+            .as_ref()
+            .is_err_and(|reason| reason.contains("never closed"))
+    );
     let mut chunks: Vec<&[u8]> = vec![b"a\n\"x"];
     chunks.extend(std::iter::repeat_n(&b"0123456789\n"[..], 100));
     let found = rows(&chunks, 1, 64);
@@ -80,7 +108,13 @@ fn a_quote_that_is_never_closed_ends_the_input_without_holding_it() {
 
 #[test]
 fn a_header_that_names_a_column_twice_is_refused() {
-    assert_eq!(events("a,b,a\n1,2,3\n"), [(1, Err("1: the header names the column \"a\" twice".into()))]);
+    assert_eq!(
+        events("a,b,a\n1,2,3\n"),
+        [(
+            1,
+            Err("1: the header names the column \"a\" twice; nothing behind it is read".into())
+        )]
+    );
 }
 
 #[test]
@@ -93,7 +127,10 @@ fn an_empty_input_has_no_rows() {
 #[test]
 fn the_raw_text_is_the_row_as_it_stands() {
     let found = rows(&[b"a,b\r\n\"1\",2\r\n3\r\n"], 1, 100);
-    assert_eq!(found.iter().map(|row| row.raw.as_str()).collect::<Vec<_>>(), ["\"1\",2", "3"]);
+    assert_eq!(
+        found.iter().map(|row| row.raw.as_str()).collect::<Vec<_>>(),
+        ["\"1\",2", "3"]
+    );
 }
 
 proptest! {

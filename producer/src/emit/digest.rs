@@ -33,7 +33,10 @@ pub fn dedup_key(digest: &str, line: u64, key: &mut String) {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test that cannot set up its case has failed")]
+    #![expect(
+        clippy::unwrap_used,
+        reason = "a test that cannot set up its case has failed"
+    )]
 
     use super::*;
 

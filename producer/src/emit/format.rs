@@ -47,9 +47,13 @@ impl FormatChoice {
 }
 
 fn by_name(input: &Input) -> Option<Format> {
-    let Input::File(path) = input else { return None };
+    let Input::File(path) = input else {
+        return None;
+    };
     let name = path.file_name()?.to_str()?.to_ascii_lowercase();
-    let plain = [".gz", ".gzip", ".zst", ".zstd"].iter().find_map(|packed| name.strip_suffix(packed));
+    let plain = [".gz", ".gzip", ".zst", ".zstd"]
+        .iter()
+        .find_map(|packed| name.strip_suffix(packed));
     match plain.unwrap_or(&name).rsplit_once('.')?.1 {
         "csv" => Some(Format::Csv),
         "ndjson" | "jsonl" | "json" => Some(Format::Ndjson),
@@ -58,16 +62,31 @@ fn by_name(input: &Input) -> Option<Format> {
 }
 
 fn by_first_line(beginning: &[u8]) -> Format {
-    let line = beginning.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let line = beginning
+        .split(|byte| *byte == b'\n')
+        .next()
+        .unwrap_or_default();
     let line = line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line);
-    let Ok(line) = std::str::from_utf8(line) else { return Format::Ndjson };
-    let names: Vec<_> = line.trim_end_matches('\r').split(',').map(|name| name.trim_matches('"')).collect();
+    let Ok(line) = std::str::from_utf8(line) else {
+        return Format::Ndjson;
+    };
+    let names: Vec<_> = line
+        .trim_end_matches('\r')
+        .split(',')
+        .map(|name| name.trim_matches('"'))
+        .collect();
     let plausible = |name: &&str| {
         name.starts_with(|first: char| first.is_alphabetic() || first == '_')
-            && name.chars().all(|c| c.is_alphanumeric() || "_-. ".contains(c))
+            && name
+                .chars()
+                .all(|c| c.is_alphanumeric() || "_-. ".contains(c))
             && names.iter().filter(|other| other == &name).count() == 1
     };
-    if names.len() > 1 && names.iter().all(plausible) { Format::Csv } else { Format::Ndjson }
+    if names.len() > 1 && names.iter().all(plausible) {
+        Format::Csv
+    } else {
+        Format::Ndjson
+    }
 }
 
 #[cfg(test)]
@@ -75,7 +94,11 @@ mod tests {
     use super::*;
 
     fn auto(name: &str, beginning: &str) -> Format {
-        let input = if name == "-" { Input::Standard } else { Input::File(name.into()) };
+        let input = if name == "-" {
+            Input::Standard
+        } else {
+            Input::File(name.into())
+        };
         FormatChoice::Auto.decide(&input, beginning.as_bytes())
     }
 
@@ -90,8 +113,20 @@ mod tests {
     #[test]
     fn without_a_telling_name_a_header_line_decides() {
         assert_eq!(auto("-", "id,name\r\n1,a\r\n"), Format::Csv);
-        assert_eq!(auto("/dev/fd/63", "\u{feff}\"id\",\"user name\"\n"), Format::Csv);
-        for line in ["{\"a\":1,\"b\":2}", "[1,2]", "1,2", "not json", "oops, not json", "a,a", "a,,b", ""] {
+        assert_eq!(
+            auto("/dev/fd/63", "\u{feff}\"id\",\"user name\"\n"),
+            Format::Csv
+        );
+        for line in [
+            "{\"a\":1,\"b\":2}",
+            "[1,2]",
+            "1,2",
+            "not json",
+            "oops, not json",
+            "a,a",
+            "a,,b",
+            "",
+        ] {
             assert_eq!(auto("-", line), Format::Ndjson, "{line}");
         }
     }
@@ -99,7 +134,13 @@ mod tests {
     #[test]
     fn what_was_asked_for_counts_before_all_else() {
         let csv = Input::File("edits.csv".into());
-        assert_eq!(FormatChoice::Ndjson.decide(&csv, b"id,name\n"), Format::Ndjson);
-        assert_eq!(FormatChoice::Csv.decide(&Input::Standard, b"{}"), Format::Csv);
+        assert_eq!(
+            FormatChoice::Ndjson.decide(&csv, b"id,name\n"),
+            Format::Ndjson
+        );
+        assert_eq!(
+            FormatChoice::Csv.decide(&Input::Standard, b"{}"),
+            Format::Csv
+        );
     }
 }

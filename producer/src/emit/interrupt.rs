@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 /// Whether somebody asked to stop.
 #[derive(Clone, Debug, Default)]
@@ -19,6 +20,13 @@ impl Interrupt {
         self.0.load(Ordering::Acquire)
     }
 
+    /// Waits until a stop is asked for.
+    pub async fn asked(&self) {
+        while !self.requested() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     /// Waits for the signals: asks to stop at the first and calls `at_once` at the second. Never
     /// returns by itself.
     pub async fn on_signals(self, at_once: impl FnOnce()) -> std::io::Result<()> {
@@ -31,7 +39,9 @@ impl Interrupt {
                 _ = terminations.recv() => {}
             }
             if first {
-                tracing::info!("stopping: waiting for what is in flight; interrupt again to stop at once");
+                tracing::info!(
+                    "stopping: waiting for what is in flight; interrupt again to stop at once"
+                );
                 self.request();
             }
         }

@@ -28,12 +28,24 @@ pub struct Lines {
 impl Lines {
     /// Gives out lines from `from_line` on; lines over `limit` bytes come out as faults.
     pub fn new(from_line: u64, limit: usize) -> Self {
-        Lines { line: 1, from_line, limit, scanned: 0, overlong: None }
+        Lines {
+            line: 1,
+            from_line,
+            limit,
+            scanned: 0,
+            overlong: None,
+        }
     }
 
     /// Appends the lines of `bytes` to `rows` and says how many bytes are used up; the rest is to
     /// come again at the start of the next chunk. With `last`, an unfinished line is a line.
-    pub fn split(&mut self, bytes: &[u8], last: bool, made: &mut Vec<u8>, rows: &mut Vec<Row>) -> usize {
+    pub fn split(
+        &mut self,
+        bytes: &[u8],
+        last: bool,
+        made: &mut Vec<u8>,
+        rows: &mut Vec<Row>,
+    ) -> usize {
         let mut start = 0;
         loop {
             let scan_from = start + self.scanned;
@@ -64,7 +76,14 @@ impl Lines {
         }
     }
 
-    fn line(&mut self, bytes: &[u8], mut start: usize, mut end: usize, made: &mut Vec<u8>, rows: &mut Vec<Row>) {
+    fn line(
+        &mut self,
+        bytes: &[u8],
+        mut start: usize,
+        mut end: usize,
+        made: &mut Vec<u8>,
+        rows: &mut Vec<Row>,
+    ) {
         let line = self.line;
         self.line += 1;
         let overlong = self.overlong.take();
@@ -77,7 +96,11 @@ impl Lines {
             let from = made.len();
             made.extend_from_slice(&beginning);
             let raw = Text::Made(from..made.len());
-            rows.push(Row { line, event: Err(too_long(length, self.limit)), raw });
+            rows.push(Row {
+                line,
+                event: Err(too_long(length, self.limit)),
+                raw,
+            });
             return;
         }
         let text = bytes.get(start..end).unwrap_or_default();
@@ -92,7 +115,11 @@ impl Lines {
             return;
         }
         let raw = Text::Read(start..end);
-        let event = if text.len() > self.limit { Err(too_long(text.len(), self.limit)) } else { Ok(raw.clone()) };
+        let event = if text.len() > self.limit {
+            Err(too_long(text.len(), self.limit))
+        } else {
+            Ok(raw.clone())
+        };
         rows.push(Row { line, event, raw });
     }
 }
@@ -100,7 +127,11 @@ impl Lines {
 fn too_long(length: usize, limit: usize) -> Box<Fault> {
     let reason = format!("the line has {length} bytes, more than the {limit} an event may have");
     Box::new(Fault {
-        misfit: Misfit { kind: MisfitKind::TooLarge, column: 1, reason },
+        misfit: Misfit {
+            kind: MisfitKind::TooLarge,
+            column: 1,
+            reason,
+        },
         ends_input: false,
     })
 }
@@ -114,24 +145,36 @@ mod tests {
 
     fn lines(chunks: &[&[u8]], from_line: u64, limit: usize) -> Vec<Read> {
         let mut lines = Lines::new(from_line, limit);
-        read(chunks, |bytes, last, made, rows| lines.split(bytes, last, made, rows))
+        read(chunks, |bytes, last, made, rows| {
+            lines.split(bytes, last, made, rows)
+        })
     }
 
     fn good(line: u64, text: &str) -> Read {
-        Read { line, event: Ok(text.into()), raw: text.into() }
+        Read {
+            line,
+            event: Ok(text.into()),
+            raw: text.into(),
+        }
     }
 
     #[test]
     fn lines_are_counted_physically_and_blank_ones_passed_over() {
         let text: &[u8] = b"{1}\r\n\n  \t\r\n{4}\n\r\n{6}";
-        assert_eq!(lines(&[text], 1, 100), [good(1, "{1}"), good(4, "{4}"), good(6, "{6}")]);
+        assert_eq!(
+            lines(&[text], 1, 100),
+            [good(1, "{1}"), good(4, "{4}"), good(6, "{6}")]
+        );
         assert_eq!(lines(&[b""], 1, 100), []);
         assert_eq!(lines(&[b"\n\n"], 1, 100), []);
     }
 
     #[test]
     fn from_line_names_a_physical_line() {
-        assert_eq!(lines(&[b"{1}\n\n{3}\n{4}\n"], 3, 100), [good(3, "{3}"), good(4, "{4}")]);
+        assert_eq!(
+            lines(&[b"{1}\n\n{3}\n{4}\n"], 3, 100),
+            [good(3, "{3}"), good(4, "{4}")]
+        );
     }
 
     #[test]
@@ -148,14 +191,22 @@ mod tests {
         assert_eq!(found.len(), 3);
         assert_eq!(found[1].line, 2);
         assert_eq!(found[1].raw, "012345");
-        assert!(found[1].event.as_ref().is_err_and(|reason| reason.contains("has 8008 bytes")));
+        assert!(
+            found[1]
+                .event
+                .as_ref()
+                .is_err_and(|reason| reason.contains("has 8008 bytes"))
+        );
         assert_eq!(found[2], good(3, "{3}"));
     }
 
     #[test]
     fn a_line_over_the_limit_in_one_chunk_keeps_its_text() {
         let found = lines(&[b"0123456789\n{}\n"], 1, 6);
-        assert_eq!((found[0].raw.as_str(), found[0].event.is_err()), ("0123456789", true));
+        assert_eq!(
+            (found[0].raw.as_str(), found[0].event.is_err()),
+            ("0123456789", true)
+        );
         assert_eq!(found[1], good(2, "{}"));
     }
 

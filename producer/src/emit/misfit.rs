@@ -45,6 +45,10 @@ pub struct Misfit {
 impl Misfit {
     /// A line that is no object or row.
     pub fn shape(column: u64, reason: impl Into<String>) -> Self {
-        Misfit { kind: MisfitKind::NotAnObject, column, reason: reason.into() }
+        Misfit {
+            kind: MisfitKind::NotAnObject,
+            column,
+            reason: reason.into(),
+        }
     }
 }

@@ -18,7 +18,9 @@ impl Pace {
     /// `rate` events per second, beginning at `now`; `None` when the rate is not a positive number.
     pub fn new(rate: f64, now: Instant) -> Option<Self> {
         let usable = rate.is_finite() && rate > 0.0;
-        let interval = Duration::try_from_secs_f64(1.0 / rate).ok().filter(|_| usable)?;
+        let interval = Duration::try_from_secs_f64(1.0 / rate)
+            .ok()
+            .filter(|_| usable)?;
         Some(Pace { interval, due: now })
     }
 
@@ -37,7 +39,10 @@ impl Pace {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test that cannot set up its case has failed")]
+    #![expect(
+        clippy::unwrap_used,
+        reason = "a test that cannot set up its case has failed"
+    )]
 
     use super::*;
 
@@ -75,7 +80,10 @@ mod tests {
         let mut pace = Pace::new(10.0, start).unwrap();
         pace.take(start).unwrap();
         assert_eq!(pace.take(start), Err(Duration::from_millis(100)));
-        assert_eq!(pace.take(start + Duration::from_millis(40)), Err(Duration::from_millis(60)));
+        assert_eq!(
+            pace.take(start + Duration::from_millis(40)),
+            Err(Duration::from_millis(60))
+        );
     }
 
     #[test]

@@ -50,7 +50,10 @@ impl std::str::FromStr for Pointer {
             .split('/')
             .map(|token| unescape(token).ok_or_else(|| PointerError::Tilde(text.to_owned())))
             .collect::<Result<_, _>>()?;
-        Ok(Pointer { text: text.to_owned(), tokens })
+        Ok(Pointer {
+            text: text.to_owned(),
+            tokens,
+        })
     }
 }
 
@@ -108,13 +111,29 @@ impl Fields {
         } else {
             let wanted = [self.key.as_ref(), self.dedup.as_ref()];
             let active = wanted.map(|pointer| pointer.is_some());
-            Walk { wanted, active, depth: 0, found: &mut found }.deserialize(&mut deserializer)
+            Walk {
+                wanted,
+                active,
+                depth: 0,
+                found: &mut found,
+            }
+            .deserialize(&mut deserializer)
         };
-        outcome.and_then(|()| deserializer.end()).map_err(|error| broken_json(text, &error))?;
+        outcome
+            .and_then(|()| deserializer.end())
+            .map_err(|error| broken_json(text, &error))?;
         let [key, dedup] = found;
         Ok(Picked {
-            key: self.key.as_ref().map(|pointer| scalar(text, pointer, key)).transpose()?,
-            dedup: self.dedup.as_ref().map(|pointer| scalar(text, pointer, dedup)).transpose()?,
+            key: self
+                .key
+                .as_ref()
+                .map(|pointer| scalar(text, pointer, key))
+                .transpose()?,
+            dedup: self
+                .dedup
+                .as_ref()
+                .map(|pointer| scalar(text, pointer, dedup))
+                .transpose()?,
         })
     }
 }
@@ -142,9 +161,17 @@ impl<'de> Walk<'_, '_, 'de> {
     }
 
     /// Keeps `raw` for the pointers that end at it, and follows the others into it.
-    fn keep<E: serde::de::Error>(&mut self, active: [bool; 2], raw: &'de RawValue) -> Result<(), E> {
+    fn keep<E: serde::de::Error>(
+        &mut self,
+        active: [bool; 2],
+        raw: &'de RawValue,
+    ) -> Result<(), E> {
         let mut deeper = active;
-        for ((deeper, pointer), found) in deeper.iter_mut().zip(self.wanted).zip(self.found.iter_mut()) {
+        for ((deeper, pointer), found) in deeper
+            .iter_mut()
+            .zip(self.wanted)
+            .zip(self.found.iter_mut())
+        {
             if *deeper && pointer.is_some_and(|pointer| pointer.tokens.len() == self.depth + 1) {
                 *found = Some(raw);
                 *deeper = false;
@@ -152,16 +179,28 @@ impl<'de> Walk<'_, '_, 'de> {
         }
         if deeper.contains(&true) {
             let mut deserializer = serde_json::Deserializer::from_str(raw.get());
-            self.down(deeper).deserialize(&mut deserializer).map_err(E::custom)?;
+            self.down(deeper)
+                .deserialize(&mut deserializer)
+                .map_err(E::custom)?;
         }
         Ok(())
     }
 
     fn down(&mut self, active: [bool; 2]) -> Walk<'_, '_, 'de> {
-        for (found, _) in self.found.iter_mut().zip(active).filter(|(_, active)| *active) {
+        for (found, _) in self
+            .found
+            .iter_mut()
+            .zip(active)
+            .filter(|(_, active)| *active)
+        {
             *found = None;
         }
-        Walk { wanted: self.wanted, active, depth: self.depth + 1, found: &mut *self.found }
+        Walk {
+            wanted: self.wanted,
+            active,
+            depth: self.depth + 1,
+            found: &mut *self.found,
+        }
     }
 }
 
@@ -256,10 +295,18 @@ impl<'de> serde::Deserialize<'de> for Name<'de> {
 }
 
 /// The text of a field's value, when it can be a key.
-fn scalar<'a>(line: &str, pointer: &Pointer, raw: Option<&'a RawValue>) -> Result<Cow<'a, str>, Misfit> {
+fn scalar<'a>(
+    line: &str,
+    pointer: &Pointer,
+    raw: Option<&'a RawValue>,
+) -> Result<Cow<'a, str>, Misfit> {
     let Some(raw) = raw.map(RawValue::get) else {
         let reason = format!("there is no field {pointer}");
-        return Err(Misfit { kind: MisfitKind::MissingField, column: 1, reason });
+        return Err(Misfit {
+            kind: MisfitKind::MissingField,
+            column: 1,
+            reason,
+        });
     };
     let at = (raw.as_ptr() as usize).saturating_sub(line.as_ptr() as usize);
     let refuse = |what: &str| Misfit {
@@ -284,13 +331,19 @@ fn scalar<'a>(line: &str, pointer: &Pointer, raw: Option<&'a RawValue>) -> Resul
 
 /// The character, counted from 1, that begins at or holds byte `at` of `line`.
 fn column_at(line: &str, at: usize) -> u64 {
-    let before = line.char_indices().take_while(|(start, _)| *start < at).count();
+    let before = line
+        .char_indices()
+        .take_while(|(start, _)| *start < at)
+        .count();
     before as u64 + 1
 }
 
 fn not_utf8(line: &[u8], error: &std::str::Utf8Error) -> Misfit {
     let valid = line.get(..error.valid_up_to()).unwrap_or_default();
-    Misfit::shape(String::from_utf8_lossy(valid).chars().count() as u64 + 1, "not UTF-8")
+    Misfit::shape(
+        String::from_utf8_lossy(valid).chars().count() as u64 + 1,
+        "not UTF-8",
+    )
 }
 
 fn not_an_object(text: &str, first: Option<u8>) -> Misfit {
@@ -302,7 +355,10 @@ fn not_an_object(text: &str, first: Option<u8>) -> Misfit {
         Some(_) => "something else",
     };
     let at = text.len() - text.trim_ascii_start().len();
-    Misfit::shape(column_at(text, at), format!("expected a JSON object, found {found}"))
+    Misfit::shape(
+        column_at(text, at),
+        format!("expected a JSON object, found {found}"),
+    )
 }
 
 fn broken_json(text: &str, error: &serde_json::Error) -> Misfit {

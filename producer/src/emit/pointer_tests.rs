@@ -1,11 +1,17 @@
-#![expect(clippy::unwrap_used, reason = "a test that cannot set up its case has failed")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that cannot set up its case has failed"
+)]
 
 use proptest::prelude::*;
 
 use super::*;
 
 fn fields(key: &str) -> Fields {
-    Fields { key: Some(key.parse().unwrap()), dedup: None }
+    Fields {
+        key: Some(key.parse().unwrap()),
+        dedup: None,
+    }
 }
 
 fn key(pointer: &str, line: &str) -> Result<String, (u64, String)> {
@@ -29,7 +35,10 @@ fn strings_are_taken_as_they_are_and_unescaped() {
 
 #[test]
 fn integers_and_booleans_are_taken_by_their_json_text() {
-    assert_eq!(key("/id", r#"{"id": 12345678901234567890123 }"#).unwrap(), "12345678901234567890123");
+    assert_eq!(
+        key("/id", r#"{"id": 12345678901234567890123 }"#).unwrap(),
+        "12345678901234567890123"
+    );
     assert_eq!(key("/id", r#"{"id":-7}"#).unwrap(), "-7");
     assert_eq!(key("/id", r#"{"id":true}"#).unwrap(), "true");
 }
@@ -52,9 +61,18 @@ fn null_objects_arrays_and_fractions_are_no_keys_and_the_column_is_theirs() {
 
 #[test]
 fn a_missing_field_is_named() {
-    assert_eq!(key("/a/id", r#"{"a":{"b":1}}"#).unwrap_err().1, "there is no field /a/id");
-    assert_eq!(key("/a/id", r#"{"a":7}"#).unwrap_err().1, "there is no field /a/id");
-    assert_eq!(key("/a/3", r#"{"a":[0,1,2]}"#).unwrap_err().1, "there is no field /a/3");
+    assert_eq!(
+        key("/a/id", r#"{"a":{"b":1}}"#).unwrap_err().1,
+        "there is no field /a/id"
+    );
+    assert_eq!(
+        key("/a/id", r#"{"a":7}"#).unwrap_err().1,
+        "there is no field /a/id"
+    );
+    assert_eq!(
+        key("/a/3", r#"{"a":[0,1,2]}"#).unwrap_err().1,
+        "there is no field /a/3"
+    );
 }
 
 #[test]
@@ -79,22 +97,53 @@ fn both_pointers_may_name_the_same_field_or_one_inside_the_other() {
     };
     let same = both("/id", "/id");
     let picked = same.read(br#"{"id":9}"#).unwrap();
-    assert_eq!((picked.key.as_deref(), picked.dedup.as_deref()), (Some("9"), Some("9")));
+    assert_eq!(
+        (picked.key.as_deref(), picked.dedup.as_deref()),
+        (Some("9"), Some("9"))
+    );
     let apart = both("/a/x", "/a/y/0");
     let picked = apart.read(br#"{"a":{"x":"k","y":["d"]}}"#).unwrap();
-    assert_eq!((picked.key.as_deref(), picked.dedup.as_deref()), (Some("k"), Some("d")));
+    assert_eq!(
+        (picked.key.as_deref(), picked.dedup.as_deref()),
+        (Some("k"), Some("d"))
+    );
     let inside = both("/a", "/a/b");
-    assert!(inside.read(br#"{"a":{"b":1}}"#).unwrap_err().reason.contains("/a is an object"));
+    assert!(
+        inside
+            .read(br#"{"a":{"b":1}}"#)
+            .unwrap_err()
+            .reason
+            .contains("/a is an object")
+    );
 }
 
 #[test]
 fn a_line_that_is_no_json_object_is_told_with_its_column() {
-    assert_eq!(misfit(b"[1]"), (1, "expected a JSON object, found an array".into()));
-    assert_eq!(misfit(b"  42"), (3, "expected a JSON object, found a number".into()));
-    assert_eq!(misfit(b"oops"), (1, "expected a JSON object, found something else".into()));
-    assert_eq!(misfit(br#"{"a":1} x"#), (9, "broken JSON: trailing characters".into()));
-    assert_eq!(misfit(br#"{"a":}"#), (6, "broken JSON: expected value".into()));
-    assert_eq!(misfit("{\"é\":\"\u{1}\"}".as_bytes()).0, 6, "columns count characters, not bytes");
+    assert_eq!(
+        misfit(b"[1]"),
+        (1, "expected a JSON object, found an array".into())
+    );
+    assert_eq!(
+        misfit(b"  42"),
+        (3, "expected a JSON object, found a number".into())
+    );
+    assert_eq!(
+        misfit(b"oops"),
+        (1, "expected a JSON object, found something else".into())
+    );
+    assert_eq!(
+        misfit(br#"{"a":1} x"#),
+        (9, "broken JSON: trailing characters".into())
+    );
+    assert_eq!(
+        misfit(br#"{"a":}"#),
+        (6, "broken JSON: expected value".into())
+    );
+    assert_eq!(
+        misfit("{\"é\":\"\u{1}\"}".as_bytes()).0,
+        6,
+        "columns count characters, not bytes"
+    );
     assert_eq!(misfit(b"{\"a\":\"x\xff\"}"), (8, "not UTF-8".into()));
     assert!(misfit(br#"{"a":1"#).1.contains("EOF"));
 }
@@ -102,13 +151,23 @@ fn a_line_that_is_no_json_object_is_told_with_its_column() {
 #[test]
 fn a_pointer_that_cannot_be_meant_is_refused() {
     assert_eq!("".parse::<Pointer>().unwrap_err(), PointerError::WholeEvent);
-    assert_eq!("id".parse::<Pointer>().unwrap_err(), PointerError::NoSlash("id".into()));
-    assert_eq!("/a~2".parse::<Pointer>().unwrap_err(), PointerError::Tilde("/a~2".into()));
+    assert_eq!(
+        "id".parse::<Pointer>().unwrap_err(),
+        PointerError::NoSlash("id".into())
+    );
+    assert_eq!(
+        "/a~2".parse::<Pointer>().unwrap_err(),
+        PointerError::Tilde("/a~2".into())
+    );
 }
 
 #[test]
 fn deep_nesting_does_not_exhaust_the_stack() {
-    let deep = format!(r#"{{"a":{}{},"id":1}}"#, "[".repeat(100_000), "]".repeat(100_000));
+    let deep = format!(
+        r#"{{"a":{}{},"id":1}}"#,
+        "[".repeat(100_000),
+        "]".repeat(100_000)
+    );
     assert_eq!(key("/id", &deep).unwrap(), "1");
 }
 

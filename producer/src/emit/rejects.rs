@@ -28,7 +28,10 @@ pub struct Rejects {
 impl Rejects {
     /// Begins a new rejects file; an older one of that name is overwritten.
     pub fn create(path: &Path) -> io::Result<Self> {
-        Ok(Rejects { path: path.to_owned(), file: BufWriter::new(File::create(path)?) })
+        Ok(Rejects {
+            path: path.to_owned(),
+            file: BufWriter::new(File::create(path)?),
+        })
     }
 
     /// Where the rejects go.
@@ -39,7 +42,13 @@ impl Rejects {
     /// Writes down one rejected line. Of bytes that are no UTF-8, U+FFFD stands in `raw`.
     pub fn write(&mut self, file: &str, line: u64, misfit: &Misfit, raw: &[u8]) -> io::Result<()> {
         let raw = String::from_utf8_lossy(raw);
-        let reject = Reject { file, line, column: misfit.column, reason: &misfit.reason, raw: &raw };
+        let reject = Reject {
+            file,
+            line,
+            column: misfit.column,
+            reason: &misfit.reason,
+            raw: &raw,
+        };
         serde_json::to_writer(&mut self.file, &reject)?;
         self.file.write_all(b"\n")
     }
@@ -52,7 +61,10 @@ impl Rejects {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test that cannot set up its case has failed")]
+    #![expect(
+        clippy::unwrap_used,
+        reason = "a test that cannot set up its case has failed"
+    )]
 
     use super::*;
 
@@ -61,7 +73,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("rejects");
         let mut rejects = Rejects::create(&path).unwrap();
-        rejects.write("a.ndjson", 7, &Misfit::shape(3, "not UTF-8"), b"{\"\xff").unwrap();
+        rejects
+            .write("a.ndjson", 7, &Misfit::shape(3, "not UTF-8"), b"{\"\xff")
+            .unwrap();
         rejects.flush().unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
         assert_eq!(

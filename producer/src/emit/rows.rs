@@ -116,9 +116,21 @@ impl Rows {
         let (outlet, messages) = sync_channel(BATCHES_AHEAD);
         let (empties, returned) = channel();
         let taken = Arc::new(AtomicU64::new(0));
-        let reader = Reader { reading, interrupt, outlet, returned, taken: Arc::clone(&taken) };
-        std::thread::Builder::new().name("read".to_owned()).spawn(move || reader.run())?;
-        Ok(Rows { messages, empties, taken })
+        let reader = Reader {
+            reading,
+            interrupt,
+            outlet,
+            returned,
+            taken: Arc::clone(&taken),
+        };
+        std::thread::Builder::new()
+            .name("read".to_owned())
+            .spawn(move || reader.run())?;
+        Ok(Rows {
+            messages,
+            empties,
+            taken,
+        })
     }
 
     /// The next message: `Ok(None)` when there was none within `wait`.
@@ -155,7 +167,13 @@ enum Splitter {
 }
 
 impl Splitter {
-    fn split(&mut self, bytes: &[u8], last: bool, made: &mut Vec<u8>, rows: &mut Vec<Row>) -> io::Result<usize> {
+    fn split(
+        &mut self,
+        bytes: &[u8],
+        last: bool,
+        made: &mut Vec<u8>,
+        rows: &mut Vec<Row>,
+    ) -> io::Result<usize> {
         match self {
             Splitter::Lines(lines) => Ok(lines.split(bytes, last, made, rows)),
             Splitter::Csv(csv) => csv.split(bytes, last, made, rows),
@@ -216,7 +234,9 @@ impl Reader {
         let mut chunk = Batch::default();
         let mut kept = first_line(&mut content)?;
         let format = self.reading.format.decide(input, &kept);
-        let Reading { from_line, limit, .. } = self.reading;
+        let Reading {
+            from_line, limit, ..
+        } = self.reading;
         let mut splitter = match format {
             Format::Ndjson => Splitter::Lines(Lines::new(from_line, limit)),
             Format::Csv => Splitter::Csv(CsvRows::new(from_line, limit)),
@@ -228,9 +248,12 @@ impl Reader {
             next.rows.clear();
             next.made.clear();
             next.read.clear();
-            next.read.extend_from_slice(kept.get(split..).unwrap_or_default());
-            let ends_input =
-                chunk.rows.last().is_some_and(|row| row.event.as_ref().is_err_and(|fault| fault.ends_input));
+            next.read
+                .extend_from_slice(kept.get(split..).unwrap_or_default());
+            let ends_input = chunk
+                .rows
+                .last()
+                .is_some_and(|row| row.event.as_ref().is_err_and(|fault| fault.ends_input));
             if !chunk.rows.is_empty() {
                 chunk.read = kept;
                 if self.tell(Message::Rows(chunk)).is_err() {
@@ -295,7 +318,12 @@ pub(super) mod test_split {
         for (index, chunk) in chunks.iter().chain([&last]).enumerate() {
             kept.extend_from_slice(chunk);
             let mut batch = Batch::default();
-            let used = split(&kept, index == chunks.len(), &mut batch.made, &mut batch.rows);
+            let used = split(
+                &kept,
+                index == chunks.len(),
+                &mut batch.made,
+                &mut batch.rows,
+            );
             batch.read.clone_from(&kept);
             kept.drain(..used);
             for row in &batch.rows {
@@ -304,7 +332,11 @@ pub(super) mod test_split {
                     Ok(event) => Ok(text(event)),
                     Err(fault) => Err(format!("{}: {}", fault.misfit.column, fault.misfit.reason)),
                 };
-                found.push(Read { line: row.line, event, raw: text(&row.raw) });
+                found.push(Read {
+                    line: row.line,
+                    event,
+                    raw: text(&row.raw),
+                });
             }
         }
         found

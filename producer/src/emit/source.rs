@@ -36,7 +36,10 @@ impl Input {
     pub fn version(&self) -> Option<Version> {
         let Input::File(path) = self else { return None };
         let metadata = path.metadata().ok().filter(std::fs::Metadata::is_file)?;
-        Some(Version { size: metadata.len(), changed: metadata.modified().ok()? })
+        Some(Version {
+            size: metadata.len(),
+            changed: metadata.modified().ok()?,
+        })
     }
 
     /// Whether the input can be opened, without reading from it.
@@ -78,7 +81,10 @@ pub struct Version {
 
 fn unpack(mut stored: impl Read + 'static) -> io::Result<Box<dyn Read>> {
     let mut magic = Vec::with_capacity(ZSTD.len());
-    stored.by_ref().take(ZSTD.len() as u64).read_to_end(&mut magic)?;
+    stored
+        .by_ref()
+        .take(ZSTD.len() as u64)
+        .read_to_end(&mut magic)?;
     let gzip = magic.starts_with(&GZIP);
     let zstd = magic.starts_with(&ZSTD);
     let whole = Cursor::new(magic).chain(stored);
@@ -108,7 +114,10 @@ impl<R: Read> Read for Counted<R> {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test that cannot set up its case has failed")]
+    #![expect(
+        clippy::unwrap_used,
+        reason = "a test that cannot set up its case has failed"
+    )]
 
     use std::io::Write;
 
@@ -166,7 +175,11 @@ mod tests {
         let before = input.version().unwrap();
         let taken = Arc::new(AtomicU64::new(0));
         let mut text = String::new();
-        input.open(Arc::clone(&taken)).unwrap().read_to_string(&mut text).unwrap();
+        input
+            .open(Arc::clone(&taken))
+            .unwrap()
+            .read_to_string(&mut text)
+            .unwrap();
         assert_eq!(taken.load(Ordering::Relaxed), input.size().unwrap());
         assert_eq!(input.version(), Some(before));
         std::fs::write(&path, gzip("{\"more\":true}\n")).unwrap();

@@ -1,0 +1,262 @@
+//! Claiming partitions: the fence is taken, and the log under the position is checked to be the same log.
+//!
+//! Runs beside the owner's loop, which goes on polling meanwhile. The checks come before the claim, so
+//! that a partition that has to stop is not claimed over and over, and again after it, since the former
+//! owner's last flush may have moved the position.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use millrace_store::deployment::{self, Deployment};
+use millrace_store::position::{self, Consumer, Progress};
+use millrace_store::{Database, Purpose, Trouble};
+use rdkafka::consumer::{Consumer as _, StreamConsumer};
+use sqlx::PgConnection;
+
+use super::context::GroupContext;
+use super::log::{self, Bounds, LogError, LogIdentity};
+use super::stop::StopReason;
+use crate::engine::{Offset, Partition};
+
+/// How long the brokers may take to answer one question.
+const BROKER_DEADLINE: Duration = Duration::from_secs(5);
+
+/// Where a group that has never worked here begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Start {
+    /// At the log's first record.
+    Earliest,
+    /// At the log's end: only what comes from now on.
+    Latest,
+}
+
+/// Everything a claim needs.
+#[derive(Clone)]
+pub struct Claims {
+    /// The group's client.
+    pub client: Arc<StreamConsumer<GroupContext>>,
+    /// Where the rows are.
+    pub database: Database,
+    /// Group and topic.
+    pub consumer: Consumer,
+    /// This worker's name in the rows.
+    pub owner: String,
+    /// Where a partition without a history begins.
+    pub start: Start,
+}
+
+/// The answer for one partition.
+#[derive(Debug)]
+pub enum ClaimAnswer {
+    /// It is ours; work goes on here.
+    Granted(Box<Progress>),
+    /// It stands still until somebody decides.
+    Stopped(StopReason),
+}
+
+/// Nothing was decided: the database or the brokers did not answer, and it is tried again.
+#[derive(Debug, thiserror::Error)]
+pub enum ClaimError {
+    /// Postgres.
+    #[error(transparent)]
+    Database(#[from] Trouble),
+    /// Kafka.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// The question could not be run.
+    #[error("asking the brokers was cut off: {0}")]
+    CutOff(#[from] tokio::task::JoinError),
+}
+
+/// What is allowed in this claim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ahead {
+    /// Kafka's committed offset must not be ahead of every position known.
+    Refused,
+    /// It may be: this very worker committed it before the database went back, and reads the rest again.
+    Expected,
+}
+
+/// What the brokers say about the partitions.
+struct Broker {
+    identity: LogIdentity,
+    bounds: BTreeMap<Partition, Bounds>,
+    committed: BTreeMap<Partition, Option<Offset>>,
+}
+
+impl Claims {
+    /// Claims the partitions. Every one of them is in the answer.
+    ///
+    /// # Errors
+    /// When Postgres or the brokers do not answer.
+    pub async fn claim(&self, partitions: &[i32], ahead: Ahead) -> Result<Vec<(i32, ClaimAnswer)>, ClaimError> {
+        let broker = match self.ask_brokers(partitions).await {
+            Ok(broker) => broker,
+            Err(ClaimError::Log(LogError::TopicMissing { topic })) => {
+                let stop = |partition: &i32| (*partition, ClaimAnswer::Stopped(StopReason::TopicMissing { topic: topic.clone() }));
+                return Ok(partitions.iter().map(stop).collect());
+            }
+            Err(error) => return Err(error),
+        };
+        let mut connection = self.database.connect(Purpose::Operations).await?;
+        let pinned = deployment::pin(&mut connection, &self.deployment(&broker.identity)).await?;
+        let heights = position::highest_ever(&mut connection, &self.consumer).await?;
+        let rows = self.rows(&mut connection).await?;
+        let mut answers = Vec::with_capacity(partitions.len());
+        let mut passed = Vec::new();
+        for &partition in partitions {
+            match self.examine(partition, &pinned, &broker, rows.get(&partition), &heights, ahead) {
+                Some(reason) => answers.push((partition, ClaimAnswer::Stopped(reason))),
+                None => {
+                    if !rows.contains_key(&partition) {
+                        self.create(&mut connection, partition, &broker).await?;
+                    }
+                    passed.push(partition);
+                }
+            }
+        }
+        let claimed = position::claim(&mut connection, &self.consumer, &passed, &self.owner).await?;
+        let bounds = if claimed.iter().all(|row| broker.admits(row)) {
+            broker.bounds
+        } else {
+            self.ask_brokers(&passed).await?.bounds
+        };
+        answers.extend(claimed.into_iter().map(|row| {
+            let partition = row.partition;
+            match outside(&row, &bounds) {
+                Some(reason) => (partition, ClaimAnswer::Stopped(reason)),
+                None => (partition, ClaimAnswer::Granted(Box::new(row))),
+            }
+        }));
+        Ok(answers)
+    }
+
+    /// What would be answered, without claiming: for `position show`.
+    ///
+    /// # Errors
+    /// When Postgres or the brokers do not answer.
+    pub async fn diagnose(&self, partitions: &[i32]) -> Result<BTreeMap<i32, Option<StopReason>>, ClaimError> {
+        let broker = self.ask_brokers(partitions).await?;
+        let mut connection = self.database.connect(Purpose::Reading).await?;
+        let pinned = deployment::pinned(&mut connection).await?.unwrap_or_else(|| self.deployment(&broker.identity));
+        let heights = position::highest_ever(&mut connection, &self.consumer).await?;
+        let rows = self.rows(&mut connection).await?;
+        Ok(partitions
+            .iter()
+            .map(|&partition| {
+                (partition, self.examine(partition, &pinned, &broker, rows.get(&partition), &heights, Ahead::Refused))
+            })
+            .collect())
+    }
+
+    /// The log as the brokers know it now.
+    #[must_use]
+    pub fn deployment(&self, identity: &LogIdentity) -> Deployment {
+        Deployment {
+            group: self.consumer.group.clone(),
+            topic: self.consumer.topic.clone(),
+            cluster_id: identity.cluster_id.clone(),
+            topic_id: identity.topic_id.clone(),
+            partition_count: identity.partition_count,
+        }
+    }
+
+    async fn rows(&self, connection: &mut PgConnection) -> Result<HashMap<i32, Progress>, ClaimError> {
+        Ok(position::all(connection, &self.consumer).await?.into_iter().map(|row| (row.partition, row)).collect())
+    }
+
+    async fn ask_brokers(&self, partitions: &[i32]) -> Result<Broker, ClaimError> {
+        let client = Arc::clone(&self.client);
+        let topic = self.consumer.topic.clone();
+        let partitions: Vec<Partition> = partitions.iter().copied().map(Partition).collect();
+        tokio::task::spawn_blocking(move || {
+            let identity = log::identify(client.client(), &topic, BROKER_DEADLINE)?;
+            let bounds = log::all_bounds(client.as_ref(), &topic, &partitions, BROKER_DEADLINE)?;
+            let committed = log::committed(client.as_ref(), &topic, &partitions, BROKER_DEADLINE)?;
+            Ok(Broker { identity, bounds, committed })
+        })
+        .await?
+    }
+
+    async fn create(&self, connection: &mut PgConnection, partition: i32, broker: &Broker) -> Result<(), ClaimError> {
+        let Some(bounds) = broker.bounds.get(&Partition(partition)) else { return Ok(()) };
+        let first = match self.start {
+            Start::Earliest => bounds.start,
+            Start::Latest => bounds.end,
+        };
+        position::create(connection, &self.consumer, partition, first.0).await?;
+        tracing::info!(partition, offset = first.0, "first start of this partition: its book begins");
+        Ok(())
+    }
+
+    fn examine(
+        &self,
+        partition: i32,
+        pinned: &Deployment,
+        broker: &Broker,
+        row: Option<&Progress>,
+        heights: &HashMap<i32, i64>,
+        ahead: Ahead,
+    ) -> Option<StopReason> {
+        another_log(pinned, &broker.identity)
+            .or_else(|| {
+                (partition >= pinned.partition_count && row.is_none()).then_some(StopReason::NewPartition {
+                    partition,
+                    pinned: pinned.partition_count,
+                    now: broker.identity.partition_count,
+                })
+            })
+            .or_else(|| {
+                let committed = broker.committed.get(&Partition(partition)).copied().flatten()?.0;
+                match row {
+                    None => Some(StopReason::LostTable { partition, committed }),
+                    Some(row) => {
+                        let highest = heights.get(&partition).copied().unwrap_or(row.high_offset);
+                        (ahead == Ahead::Refused && committed > highest)
+                            .then_some(StopReason::DatabaseRestored { partition, committed, highest })
+                    }
+                }
+            })
+            .or_else(|| outside(row?, &broker.bounds))
+    }
+}
+
+impl Broker {
+    fn admits(&self, row: &Progress) -> bool {
+        outside(row, &self.bounds).is_none()
+    }
+}
+
+/// Whether the log is another one than that which was pinned.
+#[must_use]
+pub fn another_log(pinned: &Deployment, now: &LogIdentity) -> Option<StopReason> {
+    let differ = |what: &'static str, was: &Option<String>, is: &Option<String>| match (was, is) {
+        (Some(was), Some(is)) if was != is => {
+            Some(StopReason::AnotherLog { what, was: was.clone(), is: is.clone() })
+        }
+        _ => None,
+    };
+    differ("cluster id", &pinned.cluster_id, &now.cluster_id)
+        .or_else(|| differ("topic id", &pinned.topic_id, &now.topic_id))
+        .or_else(|| {
+            (now.partition_count < pinned.partition_count).then(|| StopReason::AnotherLog {
+                what: "partition count",
+                was: pinned.partition_count.to_string(),
+                is: now.partition_count.to_string(),
+            })
+        })
+}
+
+/// Whether the position lies outside the log.
+fn outside(row: &Progress, bounds: &BTreeMap<Partition, Bounds>) -> Option<StopReason> {
+    let bounds = bounds.get(&Partition(row.partition))?;
+    let (partition, position) = (row.partition, row.next_offset);
+    if position < bounds.start.0 {
+        Some(StopReason::RetentionPassed { partition, position, start: bounds.start.0 })
+    } else if position > bounds.end.0 {
+        Some(StopReason::BeyondEnd { partition, position, end: bounds.end.0 })
+    } else {
+        None
+    }
+}

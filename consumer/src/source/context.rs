@@ -1,0 +1,141 @@
+//! The client's callbacks: each only copies what it is told into the owner's channel.
+//!
+//! They run inside `poll`, so they never wait, decide or touch state. The one exception is a client that
+//! is closing: there nobody reads the channel any more, and librdkafka waits for the answer.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use millrace_telemetry::{BrokerErrorKind, BrokerMetrics};
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::topic_partition_list::TopicPartitionList;
+use rdkafka::types::RDKafkaRespErr;
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::statistics::{self, PartitionStatistics};
+
+/// What the client told.
+#[derive(Debug)]
+pub enum GroupEvent {
+    /// Partitions are this member's from now on.
+    Assigned(Vec<i32>),
+    /// Partitions are to be given up.
+    Revoked {
+        /// Which.
+        partitions: Vec<i32>,
+        /// They are another's already.
+        lost: bool,
+    },
+    /// The group could not be served; it starts over.
+    Failed(RDKafkaRespErr),
+    /// Numbers, once a second.
+    Statistics(BTreeMap<i32, PartitionStatistics>),
+}
+
+/// The callbacks' end of the channel.
+pub struct GroupContext {
+    topic: String,
+    events: UnboundedSender<GroupEvent>,
+    metrics: BrokerMetrics,
+    closing: AtomicBool,
+}
+
+impl GroupContext {
+    /// Tells `events` what happens to `topic`.
+    #[must_use]
+    pub fn new(topic: String, events: UnboundedSender<GroupEvent>, metrics: BrokerMetrics) -> Self {
+        Self { topic, events, metrics, closing: AtomicBool::new(false) }
+    }
+
+    /// From now on rebalances are answered at once, since the owner does not listen any more.
+    pub fn close(&self) {
+        self.closing.store(true, Ordering::Release);
+    }
+
+    fn tell(&self, event: GroupEvent) {
+        // The owner is gone only when the client is closing, and then nobody needs to know.
+        let _ = self.events.send(event);
+    }
+}
+
+impl ClientContext for GroupContext {
+    fn stats_raw(&self, json: &[u8]) {
+        match statistics::partitions(json, &self.topic) {
+            Ok(found) => self.tell(GroupEvent::Statistics(found)),
+            Err(error) => tracing::debug!(%error, "librdkafka's statistics could not be read"),
+        }
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.metrics.error(kind_of(&error));
+        tracing::warn!(%error, reason, "the Kafka client reports an error");
+    }
+
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        match level {
+            RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical | RDKafkaLogLevel::Error => {
+                tracing::warn!(facility, message, "librdkafka");
+            }
+            RDKafkaLogLevel::Warning => tracing::info!(facility, message, "librdkafka"),
+            RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info | RDKafkaLogLevel::Debug => {
+                tracing::debug!(facility, message, "librdkafka");
+            }
+        }
+    }
+}
+
+/// Sorts a client's error for the metric.
+#[must_use]
+pub fn kind_of(error: &KafkaError) -> BrokerErrorKind {
+    match error.rdkafka_error_code() {
+        Some(RDKafkaErrorCode::AllBrokersDown | RDKafkaErrorCode::BrokerTransportFailure | RDKafkaErrorCode::Resolve) => {
+            BrokerErrorKind::Connection
+        }
+        Some(
+            RDKafkaErrorCode::OperationTimedOut | RDKafkaErrorCode::RequestTimedOut | RDKafkaErrorCode::MessageTimedOut,
+        ) => BrokerErrorKind::Timeout,
+        Some(
+            RDKafkaErrorCode::Authentication
+            | RDKafkaErrorCode::SaslAuthenticationFailed
+            | RDKafkaErrorCode::TopicAuthorizationFailed
+            | RDKafkaErrorCode::GroupAuthorizationFailed,
+        ) => BrokerErrorKind::Authorization,
+        Some(RDKafkaErrorCode::Fatal) => BrokerErrorKind::Fatal,
+        _ => BrokerErrorKind::Other,
+    }
+}
+
+impl ConsumerContext for GroupContext {
+    fn rebalance(&self, consumer: &BaseConsumer<Self>, error: RDKafkaRespErr, list: &mut TopicPartitionList) {
+        let partitions: Vec<i32> = list.elements_for_topic(&self.topic).iter().map(|one| one.partition()).collect();
+        let closing = self.closing.load(Ordering::Acquire);
+        match error {
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS if closing => {
+                let _ = consumer.incremental_assign(&TopicPartitionList::new());
+            }
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS if closing => {
+                let _ = consumer.unassign();
+            }
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => self.tell(GroupEvent::Assigned(partitions)),
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS => {
+                self.tell(GroupEvent::Revoked { partitions, lost: consumer.assignment_lost() });
+            }
+            other => {
+                let _ = consumer.unassign();
+                self.tell(GroupEvent::Failed(other));
+            }
+        }
+    }
+
+    fn commit_callback(&self, result: KafkaResult<()>, _offsets: &TopicPartitionList) {
+        if let Err(error) = result
+            && error.rdkafka_error_code() != Some(RDKafkaErrorCode::NoOffset)
+        {
+            // Kafka's offset is a hint for lag tools; the position is in Postgres.
+            tracing::debug!(%error, "Kafka did not take the committed offsets");
+        }
+    }
+}

@@ -1,0 +1,280 @@
+//! Flushes out and back in: what is handed to which writer, and what a landed flush settles.
+//!
+//! Kafka's offset is stored only here, after the flush that made it durable. Backpressure is decided here,
+//! too, since only a landed flush relieves it.
+
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use millrace_store::{End, Flush, Incidents, Outcome, Reason, ShareEnd};
+use millrace_telemetry::{self as telemetry, DatabaseErrorKind, LatencyBatch, RedoPath};
+use rdkafka::consumer::Consumer as _;
+use rdkafka::topic_partition_list::{Offset as KafkaOffset, TopicPartitionList};
+
+use super::claims::Ahead;
+use super::owner::Owner;
+use super::partition::Settled;
+use super::standing::Standing;
+use crate::engine::{Charge, Offset, Partition, Pressure};
+use crate::work::flusher::{Job, Landed};
+
+/// Most that one flush carries: larger ones gain nothing and only make the others wait.
+const FLUSH_MOST: Charge = Charge { events: 20_000, bytes: 8 << 20 };
+
+impl Owner {
+    /// Gives every free writer what its partitions have.
+    pub(super) fn dispatch(&mut self) {
+        for lane in 0..self.writers.len() {
+            if self.writers.get(lane).is_some_and(|writer| !writer.busy) {
+                let flush = self.gather(lane);
+                if flush.shares.is_empty() {
+                    continue;
+                }
+                let job = Job { flush, decoders: self.decoders.clone() };
+                if let Some(writer) = self.writers.get_mut(lane)
+                    && !writer.send(job)
+                {
+                    tracing::error!(lane, "a writer is gone");
+                }
+            }
+        }
+    }
+
+    /// The next flush of one writer: its partitions in turn, each time from another one on.
+    fn gather(&mut self, lane: usize) -> Flush {
+        let writers = self.writers.len();
+        let mut ready: Vec<i32> = self
+            .owned
+            .running()
+            .filter(|(partition, running)| lane_of(*partition, writers) == lane && running.has_work())
+            .map(|(partition, _)| partition)
+            .collect();
+        if ready.is_empty() {
+            return Flush::default();
+        }
+        let turn = self.first_lane % ready.len();
+        self.first_lane = self.first_lane.wrapping_add(1);
+        ready.rotate_left(turn);
+        let mut room = FLUSH_MOST;
+        let mut flush = Flush::default();
+        let mut wrong = Vec::new();
+        for partition in ready {
+            let Some(running) = self.owned.partitions.get_mut(&partition).and_then(Standing::running_mut) else { continue };
+            match running.cut(partition, room) {
+                Ok(share) => {
+                    let bytes = share.records.iter().map(|record| record.value.len() as u64).sum();
+                    room = room.saturating_sub(Charge { events: share.records.len() as u64, bytes });
+                    flush.shares.push(share);
+                }
+                Err(error) => wrong.push((partition, error)),
+            }
+            if room.events == 0 || room.bytes == 0 {
+                break;
+            }
+        }
+        for (partition, error) in wrong {
+            self.disagree(partition, &error);
+        }
+        flush.shares.sort_unstable_by_key(|share| share.partition);
+        flush
+    }
+
+    /// Takes in a flush that came back.
+    pub(super) fn landed(&mut self, landed: Landed) {
+        if let Some(writer) = self.writers.get_mut(landed.writer) {
+            writer.busy = false;
+        }
+        self.gauges.database.flush(landed.took, landed.records, landed.bytes);
+        self.note_incidents(landed.incidents);
+        self.health.ready("database", Ok(()));
+        let mut durable: Vec<(i32, Offset)> = Vec::new();
+        let mut latencies = LatencyBatch::default();
+        for ShareEnd { partition, claim, end } in landed.ends {
+            match end {
+                End::Landed { fence, outcomes, submitted, reasons } => {
+                    self.count(&outcomes, &reasons);
+                    note_latencies(&mut latencies, &submitted);
+                    let Some(running) = self.find(partition, claim) else { continue };
+                    match running.land(fence, &outcomes) {
+                        Ok(settled) => {
+                            durable.push((partition, settled.next_offset));
+                            self.settled(partition, claim, settled);
+                        }
+                        Err(error) => self.disagree(partition, &error),
+                    }
+                }
+                End::Lost(loss) => self.fence_lost(partition, claim, loss),
+            }
+        }
+        self.gauges.consumer.end_to_end(&mut latencies);
+        self.store_offsets(&durable);
+        self.finish_halting();
+        self.finish_leaving_when_written();
+        self.press(Instant::now());
+    }
+
+    fn settled(&mut self, partition: i32, claim: uuid::Uuid, settled: Settled) {
+        self.gauges.consumer.gaps(settled.gaps.unsigned_abs());
+        if self.is_running(partition, claim) {
+            if let Err(error) = self.budget.refund(Partition(partition), settled.charge) {
+                tracing::error!(%error, "the budget's books are wrong");
+                self.budget.forget(Partition(partition));
+            }
+            if self.budget.below_share_floor(Partition(partition)) {
+                self.let_go_on(partition);
+            }
+        }
+    }
+
+    fn count(&self, outcomes: &[Outcome], reasons: &[Reason]) {
+        let of = |wanted: Outcome| outcomes.iter().filter(|outcome| **outcome == wanted).count() as u64;
+        let consumer = &self.gauges.consumer;
+        consumer.tasks("", telemetry::Outcome::Success, of(Outcome::Result));
+        consumer.tasks("", telemetry::Outcome::Duplicate, of(Outcome::Duplicate));
+        consumer.tasks("", telemetry::Outcome::DeadLetter, of(Outcome::DeadLetter));
+        consumer.duplicates(of(Outcome::Duplicate));
+        for reason in reasons {
+            consumer.dead_letters(reason.as_str(), 1);
+        }
+    }
+
+    fn note_incidents(&self, incidents: Incidents) {
+        let database = &self.gauges.database;
+        for (count, kind, path) in [
+            (incidents.outages, DatabaseErrorKind::Outage, RedoPath::Same),
+            (incidents.conflicts, DatabaseErrorKind::Conflict, RedoPath::OnConflict),
+            (incidents.refusals, DatabaseErrorKind::Refused, RedoPath::Smaller),
+        ] {
+            for _ in 0..count {
+                database.error(kind);
+                database.redo(path);
+            }
+        }
+        for _ in 0..incidents.unknown_commits {
+            database.error(DatabaseErrorKind::UnknownCommit);
+        }
+    }
+
+    /// Lets librdkafka commit the durable positions at its next interval; a hint for lag tools.
+    pub(super) fn store_offsets(&self, durable: &[(i32, Offset)]) {
+        if durable.is_empty() {
+            return;
+        }
+        let mut list = TopicPartitionList::with_capacity(durable.len());
+        for (partition, offset) in durable {
+            let added = list.add_partition_offset(&self.claims.consumer.topic, *partition, KafkaOffset::Offset(offset.0));
+            debug_assert!(added.is_ok(), "an offset is never negative");
+        }
+        if let Err(error) = self.client.store_offsets(&list) {
+            // A partition that was lost a moment ago: its next owner commits it.
+            tracing::debug!(%error, "Kafka's offsets were not stored");
+        }
+    }
+
+    /// Applies the budget's pressure: drain, one record a tick, or pause.
+    pub(super) fn press(&mut self, at: Instant) {
+        let pressure = self.budget.pressure(at);
+        let held = self.budget.held();
+        self.gauges.consumer.in_flight(held.events, held.bytes);
+        let lasted = at.saturating_duration_since(self.pressed_since);
+        match self.pressure {
+            Pressure::Open => {}
+            Pressure::Soft => self.gauges.consumer.held_back(telemetry::Pressure::Soft, lasted),
+            Pressure::Hard => self.gauges.consumer.held_back(telemetry::Pressure::Hard, lasted),
+        }
+        self.pressed_since = at;
+        if pressure == self.pressure {
+            return;
+        }
+        match (self.pressure, pressure) {
+            (_, Pressure::Hard) => {
+                tracing::warn!(events = held.events, bytes = held.bytes, "the budget is used up and nothing lands: pausing");
+                self.pause(&self.fetched());
+            }
+            (Pressure::Hard, _) => {
+                tracing::info!("the budget has room again: resuming");
+                self.resume(&self.fetched());
+                for (_, running) in self.owned.running_mut() {
+                    running.held_back = false;
+                }
+            }
+            (Pressure::Open | Pressure::Soft, _) => {}
+        }
+        self.pressure = pressure;
+    }
+
+    /// Pauses one partition that holds more than its share, so that it cannot starve the others.
+    pub(super) fn hold_back(&mut self, partition: i32) {
+        if let Some(Standing::Running(running)) = self.owned.partitions.get_mut(&partition)
+            && !running.held_back
+        {
+            running.held_back = true;
+            self.pause(&[partition]);
+        }
+    }
+
+    fn let_go_on(&mut self, partition: i32) {
+        if let Some(Standing::Running(running)) = self.owned.partitions.get_mut(&partition)
+            && running.held_back
+        {
+            running.held_back = false;
+            if self.pressure != Pressure::Hard {
+                self.resume(&[partition]);
+            }
+        }
+    }
+
+    pub(super) fn fetched(&self) -> Vec<i32> {
+        let fetched = self.owned.partitions.iter().filter(|(_, standing)| standing.is_fetched());
+        fetched.map(|(partition, _)| *partition).collect()
+    }
+
+    pub(super) fn pause(&self, partitions: &[i32]) {
+        if let Err(error) = self.client.pause(&self.list(partitions)) {
+            tracing::debug!(%error, "pausing");
+        }
+    }
+
+    fn resume(&self, partitions: &[i32]) {
+        if let Err(error) = self.client.resume(&self.list(partitions)) {
+            tracing::debug!(%error, "resuming");
+        }
+    }
+
+    /// A list of partitions as librdkafka wants it, without offsets.
+    pub(super) fn list(&self, partitions: &[i32]) -> TopicPartitionList {
+        let mut list = TopicPartitionList::with_capacity(partitions.len());
+        for partition in partitions {
+            list.add_partition(&self.claims.consumer.topic, *partition);
+        }
+        list
+    }
+
+    fn fence_lost(&mut self, partition: i32, claim: uuid::Uuid, loss: millrace_store::FenceLoss) {
+        self.gauges.database.fence_losses(1);
+        self.gauges.database.error(DatabaseErrorKind::FenceLost);
+        if !self.is_running(partition, claim) {
+            // On the way out already: somebody else's claim is how a hand-over ends.
+            self.forget_leaving(partition);
+            return;
+        }
+        tracing::warn!(partition, ?loss, "the fence does not match: nothing was written, finding out whose partition it is");
+        let ahead = match loss {
+            millrace_store::FenceLoss::DatabaseMoved => Ahead::Expected,
+            millrace_store::FenceLoss::Taken | millrace_store::FenceLoss::RowGone => Ahead::Refused,
+        };
+        self.claim_again(partition, ahead, None);
+    }
+}
+
+/// The writer of a partition.
+fn lane_of(partition: i32, writers: usize) -> usize {
+    usize::try_from(partition).unwrap_or(0) % writers.max(1)
+}
+
+fn note_latencies(latencies: &mut LatencyBatch, submitted: &[i64]) {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros();
+    let now = i64::try_from(now).unwrap_or(i64::MAX);
+    for submitted in submitted {
+        latencies.record_micros(now.saturating_sub(*submitted).max(0));
+    }
+}

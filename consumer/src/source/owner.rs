@@ -1,0 +1,305 @@
+//! The owner: the one task that polls, and the only one that knows where each partition stands.
+//!
+//! Its select is biased: shutdown, tick, group, claims, flushes, and polling last, so that a full log can
+//! never starve what keeps the group and the books right. Polling is never off for longer than a tick.
+//! What it does at each of these stands in `group`, `flow`, `intake` and `watch`.
+
+use std::collections::BTreeMap;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use millrace_schemas::Decoders;
+use millrace_store::Writer;
+use millrace_telemetry::{BrokerMetrics, ConsumerMetrics, DatabaseMetrics, Health, Heartbeat};
+use rdkafka::consumer::{Consumer as _, StreamConsumer};
+use rdkafka::message::BorrowedMessage;
+use rdkafka::error::KafkaError;
+use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
+use tokio_util::sync::CancellationToken;
+
+use super::claims::Claims;
+use super::context::{GroupContext, GroupEvent};
+use super::group::{ClaimReport, Leaving};
+use super::standing::Owned;
+use super::watch::{Watch, Watched};
+use crate::engine::{Budget, BudgetLimits, Charge, Pressure};
+use crate::work::flusher::{Landed, WriterLane};
+
+/// How often the owner looks up from polling.
+const TICK: Duration = Duration::from_millis(50);
+/// Most records taken in one go before it looks around again.
+const DRAIN: usize = 500;
+
+/// How a worker is set up.
+#[derive(Debug, Clone, Copy)]
+pub struct OwnerSettings {
+    /// Writers, each with a connection of its own.
+    pub writers: usize,
+    /// What may be held in memory between poll and commit.
+    pub budget: Charge,
+    /// End when everything is read and written for so long.
+    pub exit_when_idle: Option<Duration>,
+    /// How long a shutdown may take to drain.
+    pub shutdown_deadline: Duration,
+}
+
+/// Why the owner ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// All was read and written.
+    Idle,
+    /// It was told to stop, and everything taken is durable.
+    Drained,
+    /// It was told to stop, and the deadline came first: the rest is read again by whoever comes next.
+    DeadlinePassed,
+}
+
+/// How the owner ended, and what it leaves behind.
+#[derive(Debug)]
+pub struct Ending {
+    /// Why.
+    pub ended: Ended,
+    /// Partitions that wait for a decision, in words.
+    pub stopped: Vec<String>,
+}
+
+/// The client can never work again in this process.
+#[derive(Debug, thiserror::Error)]
+pub enum OwnerError {
+    /// Fenced by another member with the same instance id, or the like.
+    #[error(
+        "the Kafka client ended for good: {0}. Where it says that the instance was fenced, two workers run with the same group.instance.id"
+    )]
+    Fatal(KafkaError),
+    /// The client could not subscribe.
+    #[error("subscribing to topic {topic}: {source}")]
+    Subscribe {
+        /// The topic.
+        topic: String,
+        /// What the client says.
+        source: KafkaError,
+    },
+}
+
+/// The metrics that the owner feeds.
+#[derive(Clone)]
+pub struct Gauges {
+    /// Of the work.
+    pub consumer: ConsumerMetrics,
+    /// Of the database.
+    pub database: DatabaseMetrics,
+    /// Of the brokers.
+    pub broker: BrokerMetrics,
+}
+
+/// The owner's state; see the module.
+pub struct Owner {
+    pub(super) settings: OwnerSettings,
+    pub(super) client: Arc<StreamConsumer<GroupContext>>,
+    pub(super) claims: Claims,
+    pub(super) decoders: Arc<Decoders>,
+    pub(super) owned: Owned,
+    /// The latest claim attempt of each partition: answers to older ones are ignored.
+    pub(super) attempts: BTreeMap<i32, u64>,
+    pub(super) next_attempt: u64,
+    pub(super) leaving: Option<Leaving>,
+    pub(super) budget: Budget,
+    pub(super) pressure: Pressure,
+    pub(super) pressed_since: Instant,
+    pub(super) writers: Vec<WriterLane>,
+    pub(super) first_lane: usize,
+    pub(super) watch: Watch,
+    pub(super) gauges: Gauges,
+    pub(super) health: Health,
+    pub(super) fatal: Option<KafkaError>,
+    events: UnboundedReceiver<GroupEvent>,
+    pub(super) answers: UnboundedSender<ClaimReport>,
+    answered: UnboundedReceiver<ClaimReport>,
+    landed: UnboundedReceiver<Landed>,
+    pub(super) watchers: UnboundedSender<Watched>,
+    watched: UnboundedReceiver<Watched>,
+    stopping: Option<Instant>,
+    idle_since: Option<Instant>,
+    heartbeat: Heartbeat,
+}
+
+impl Owner {
+    /// Puts the owner together; nothing is subscribed yet. `events` is the other end of the context's channel.
+    #[must_use]
+    pub fn new(
+        settings: OwnerSettings,
+        claims: Claims,
+        decoders: Decoders,
+        writer: impl Fn() -> Writer,
+        events: UnboundedReceiver<GroupEvent>,
+        gauges: Gauges,
+        health: Health,
+    ) -> Self {
+        let (landings, landed) = mpsc::unbounded_channel();
+        let (answers, answered) = mpsc::unbounded_channel();
+        let (watchers, watched) = mpsc::unbounded_channel();
+        let writers =
+            (0..settings.writers.max(1)).map(|number| WriterLane::start(number, writer(), landings.clone())).collect();
+        gauges.consumer.in_flight_limit(settings.budget.events, settings.budget.bytes);
+        Self {
+            settings,
+            client: Arc::clone(&claims.client),
+            claims,
+            decoders: Arc::new(decoders),
+            owned: Owned::default(),
+            attempts: BTreeMap::new(),
+            next_attempt: 0,
+            leaving: None,
+            budget: Budget::new(BudgetLimits::around(settings.budget), 1),
+            pressure: Pressure::Open,
+            pressed_since: Instant::now(),
+            writers,
+            first_lane: 0,
+            watch: Watch::default(),
+            gauges,
+            heartbeat: health.heartbeat("owner", Duration::from_secs(30)),
+            health,
+            fatal: None,
+            events,
+            answers,
+            answered,
+            landed,
+            watchers,
+            watched,
+            stopping: None,
+            idle_since: None,
+        }
+    }
+
+    /// Joins the group and works until it is told to stop, or until all is done when so set.
+    ///
+    /// # Errors
+    /// Only when the client is beyond repair.
+    pub async fn run(mut self, stop: CancellationToken) -> Result<Ending, OwnerError> {
+        let client = Arc::clone(&self.client);
+        let topic = self.claims.consumer.topic.clone();
+        client.subscribe(&[&topic]).map_err(|source| OwnerError::Subscribe { topic, source })?;
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let ended = loop {
+            let polling = self.pressure == Pressure::Open;
+            tokio::select! {
+                biased;
+                () = stop.cancelled(), if self.stopping.is_none() => self.begin_stop(),
+                _ = tick.tick() => {
+                    self.heartbeat.beat();
+                    self.tick();
+                    if !polling {
+                        self.poll_once(&client);
+                    }
+                }
+                Some(event) = self.events.recv() => self.group_event(event),
+                Some(report) = self.answered.recv() => self.claim_answered(report),
+                Some(landed) = self.landed.recv() => self.landed(landed),
+                Some(watched) = self.watched.recv() => self.watched(watched),
+                received = client.recv(), if polling => {
+                    self.receive(received);
+                    self.drain(&client);
+                }
+            }
+            self.dispatch();
+            if let Some(error) = self.fatal.take() {
+                return Err(OwnerError::Fatal(error));
+            }
+            if let Some(ended) = self.ended() {
+                break ended;
+            }
+        };
+        let stopped = self.owned.stops().map(|(partition, reason)| format!("partition {partition}: {reason}")).collect();
+        drop(client);
+        self.leave_group(ended).await;
+        Ok(Ending { ended, stopped })
+    }
+
+    fn drain(&mut self, client: &StreamConsumer<GroupContext>) {
+        let room = usize::try_from(self.budget.room().events).unwrap_or(DRAIN);
+        for _ in 0..DRAIN.min(room) {
+            if !self.poll_once(client) || self.fatal.is_some() {
+                return;
+            }
+        }
+    }
+
+    /// Takes what is there now, without waiting. Returns whether there was something.
+    fn poll_once(&mut self, client: &StreamConsumer<GroupContext>) -> bool {
+        match now(client.recv()) {
+            Some(received) => {
+                self.receive(received);
+                true
+            }
+            None => false,
+        }
+    }
+
+    fn begin_stop(&mut self) {
+        tracing::info!("stopping: what was taken is written, then the group is left");
+        self.stopping = Some(Instant::now() + self.settings.shutdown_deadline);
+    }
+
+    /// Whether no more records are taken in.
+    pub(super) const fn is_stopping(&self) -> bool {
+        self.stopping.is_some()
+    }
+
+    fn tick(&mut self) {
+        let at = Instant::now();
+        self.press(at);
+        self.ask_due_claims(at);
+        self.give_up_leaving(at);
+        self.look_around(at);
+        self.note_idleness(at);
+    }
+
+    fn note_idleness(&mut self, at: Instant) {
+        if self.owned.assigned_once && self.leaving.is_none() && self.all_done() {
+            self.idle_since.get_or_insert(at);
+        } else {
+            self.idle_since = None;
+        }
+    }
+
+    fn ended(&self) -> Option<Ended> {
+        if let Some(deadline) = self.stopping {
+            let written = self.leaving.is_none() && self.owned.running().all(|(_, running)| running.is_idle());
+            if written {
+                return Some(Ended::Drained);
+            }
+            return (Instant::now() >= deadline).then_some(Ended::DeadlinePassed);
+        }
+        let limit = self.settings.exit_when_idle?;
+        self.idle_since.filter(|since| since.elapsed() >= limit).map(|_| Ended::Idle)
+    }
+
+    /// Gives the claims back, lets librdkafka commit what is stored, and leaves the group.
+    async fn leave_group(self, ended: Ended) {
+        if ended != Ended::DeadlinePassed {
+            let held: Vec<_> = self.owned.running().map(|(partition, running)| (partition, running.fence)).collect();
+            self.release(held).await;
+        }
+        self.client.context().close();
+        let Self { client, claims, .. } = self;
+        drop(claims);
+        let left = tokio::task::spawn_blocking(move || drop(client));
+        if tokio::time::timeout(Duration::from_secs(10), left).await.is_err() {
+            tracing::warn!("leaving the group took over 10 s: its session times out by itself");
+        }
+    }
+}
+
+/// A future's output if it has one at once.
+fn now<F: Future>(future: F) -> Option<F::Output> {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(output) => Some(output),
+        Poll::Pending => None,
+    }
+}
+
+/// What a poll gave.
+pub(super) type Received<'a> = Result<BorrowedMessage<'a>, KafkaError>;

@@ -1,0 +1,100 @@
+//! What this worker knows of each partition that the group has given it.
+//!
+//! A partition is claimed, runs, stands still, or is on its way out. Only a running one is fetched; the
+//! group knows nothing of these states, so a slow claim or a stopped partition never holds it up.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use millrace_telemetry::PartitionMetrics;
+
+use super::claims::Ahead;
+use super::partition::Running;
+use super::stop::StopReason;
+
+/// Where a partition of ours stands.
+#[derive(Debug)]
+pub enum Standing {
+    /// A claim is under way, or will be tried again at `due`.
+    Claiming {
+        /// Which attempt: an answer to an older one is ignored.
+        attempt: u64,
+        /// When to ask again; `None` while one is under way.
+        due: Option<Instant>,
+        /// What the next attempt allows.
+        ahead: Ahead,
+    },
+    /// Claimed, assigned and read.
+    Running(Box<Running>),
+    /// Not fetched until somebody decides; looked at again at `due`.
+    Stopped {
+        /// Why.
+        reason: StopReason,
+        /// When to look again.
+        due: Instant,
+        /// Its series, with `stopped` at 1.
+        metrics: PartitionMetrics,
+    },
+    /// Read no further: what is taken is written, then it stops for this reason.
+    Halting {
+        /// What is still to be written.
+        running: Box<Running>,
+        /// Why it stops then.
+        reason: StopReason,
+    },
+}
+
+impl Standing {
+    /// The state of a partition that still has something to write.
+    #[must_use]
+    pub fn running_mut(&mut self) -> Option<&mut Running> {
+        match self {
+            Self::Running(running) | Self::Halting { running, .. } => Some(running),
+            Self::Claiming { .. } | Self::Stopped { .. } => None,
+        }
+    }
+
+    /// The state of a partition that still has something to write.
+    #[must_use]
+    pub fn running(&self) -> Option<&Running> {
+        match self {
+            Self::Running(running) | Self::Halting { running, .. } => Some(running),
+            Self::Claiming { .. } | Self::Stopped { .. } => None,
+        }
+    }
+
+    /// Whether the client fetches it.
+    #[must_use]
+    pub const fn is_fetched(&self) -> bool {
+        matches!(self, Self::Running(_))
+    }
+}
+
+/// Every partition that the group has given us.
+#[derive(Debug, Default)]
+pub struct Owned {
+    /// By number.
+    pub partitions: BTreeMap<i32, Standing>,
+    /// The group has answered at least once, be it with nothing.
+    pub assigned_once: bool,
+}
+
+impl Owned {
+    /// Those that still have something to write, by number.
+    pub fn running(&self) -> impl Iterator<Item = (i32, &Running)> {
+        self.partitions.iter().filter_map(|(number, standing)| standing.running().map(|running| (*number, running)))
+    }
+
+    /// Those that still have something to write, by number.
+    pub fn running_mut(&mut self) -> impl Iterator<Item = (i32, &mut Running)> {
+        self.partitions.iter_mut().filter_map(|(number, standing)| standing.running_mut().map(|running| (*number, running)))
+    }
+
+    /// Why partitions stand still.
+    pub fn stops(&self) -> impl Iterator<Item = (i32, &StopReason)> {
+        self.partitions.iter().filter_map(|(number, standing)| match standing {
+            Standing::Stopped { reason, .. } | Standing::Halting { reason, .. } => Some((*number, reason)),
+            Standing::Claiming { .. } | Standing::Running(_) => None,
+        })
+    }
+}

@@ -1,0 +1,124 @@
+//! Why a partition stands still until somebody decides, each with what happened and what to do.
+//!
+//! Nothing is skipped by guessing: a log that is not the one the position belongs to, a position outside
+//! the log, a database that forgot. The text goes to the log, to readiness and to `position show`.
+
+use millrace_schemas::UnknownSchema;
+
+/// What stands against going on at the stored position.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StopReason {
+    /// The topic is gone.
+    #[error("topic {topic} does not exist any more: create it again and set the positions, or point the worker at the right topic")]
+    TopicMissing {
+        /// Its name.
+        topic: String,
+    },
+    /// The topic was deleted and created again, or the cluster is another one.
+    #[error(
+        "the log is another one: {what} was {was} when the positions were written and is {is} now; the offsets name other \
+         records. `consumer position set --partition all --to earliest --reason …` starts over in the new log"
+    )]
+    AnotherLog {
+        /// `topic id` or `cluster id`.
+        what: &'static str,
+        /// What was pinned.
+        was: String,
+        /// What the broker says.
+        is: String,
+    },
+    /// The topic has more partitions than when the group started.
+    #[error(
+        "partition {partition} is new: the topic had {pinned} partitions when the group started and has {now} now, so keys have \
+         moved between partitions. `consumer position set --partition {partition} --to earliest --reason …` takes it in"
+    )]
+    NewPartition {
+        /// The partition.
+        partition: i32,
+        /// The pinned count.
+        pinned: i32,
+        /// The broker's count.
+        now: i32,
+    },
+    /// Retention removed records that were not read.
+    #[error(
+        "offsets {position} to {start} are gone from the log before they were read: retention passed the position. \
+         `consumer position set --partition {partition} --to earliest --reason …` goes on and books them as lost"
+    )]
+    RetentionPassed {
+        /// The partition.
+        partition: i32,
+        /// The stored position.
+        position: i64,
+        /// Where the log begins now.
+        start: i64,
+    },
+    /// The log is shorter than what was read of it.
+    #[error(
+        "the position {position} lies beyond the log's end {end}: the log was truncated, or created again. \
+         `consumer position set --partition {partition} --to … --reason …` decides where to go on"
+    )]
+    BeyondEnd {
+        /// The partition.
+        partition: i32,
+        /// The stored position.
+        position: i64,
+        /// Where the log ends now.
+        end: i64,
+    },
+    /// Kafka remembers more than Postgres.
+    #[error(
+        "Kafka holds a committed offset of {committed}, but Postgres never stood beyond {highest}: the database went back to an \
+         older state. Results from {highest} on are not there; `consumer position set --partition {partition} --to {highest} \
+         --reason …` reads them again"
+    )]
+    DatabaseRestored {
+        /// The partition.
+        partition: i32,
+        /// Kafka's committed offset.
+        committed: i64,
+        /// The highest position known to Postgres.
+        highest: i64,
+    },
+    /// The group has worked here before, but its position is not in the database.
+    #[error(
+        "the group has a committed offset of {committed} in Kafka but no position in this schema: the table was lost, or --schema \
+         or --group is wrong. `consumer position set --partition {partition} --to {committed} --reason …` goes on from there"
+    )]
+    LostTable {
+        /// The partition.
+        partition: i32,
+        /// Kafka's committed offset.
+        committed: i64,
+    },
+    /// A record was written with a schema that nobody here knows.
+    #[error(
+        "the record at offset {offset} was written with {schema}, which is not known here: run `consumer migrate` of the release \
+         that wrote it; the partition goes on by itself then"
+    )]
+    UnknownSchema {
+        /// Its offset.
+        offset: i64,
+        /// Which schema.
+        schema: UnknownSchema,
+    },
+    /// The broker truncated the log below the position (KIP-320).
+    #[error(
+        "the broker no longer has the history that led to the position {position}: an unclean leader election lost records. \
+         `consumer position set --partition {partition} --to … --reason …` decides where to go on"
+    )]
+    Truncated {
+        /// The partition.
+        partition: i32,
+        /// The stored position.
+        position: i64,
+    },
+}
+
+impl StopReason {
+    /// Whether it may pass by itself, so that it is looked at again every few seconds without a decision.
+    #[must_use]
+    pub const fn may_pass(&self) -> bool {
+        matches!(self, Self::UnknownSchema { .. } | Self::TopicMissing { .. })
+    }
+}

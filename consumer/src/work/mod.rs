@@ -1,0 +1,3 @@
+//! What happens to records between the log and the database.
+
+pub mod flusher;

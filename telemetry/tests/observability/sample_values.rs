@@ -1,0 +1,152 @@
+//! A process in which everything that can be measured happens.
+
+use millrace_telemetry::{
+    BrokerErrorKind, BrokerMetrics, ClaimResult, ConsumerMetrics, DatabaseErrorKind,
+    DatabaseMetrics, EmitMetrics, Health, LatencyBatch, Outcome, PartitionMetrics, Pressure,
+    RebalanceEvent, RedoPath, build_info, serve,
+};
+use std::net::SocketAddr;
+use std::sync::OnceLock;
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, SystemTime};
+use tokio_util::sync::CancellationToken;
+
+const TURN: Duration = Duration::from_millis(100);
+
+/// The listener of this process, with values that move; started by whoever asks first.
+pub(crate) fn listener() -> SocketAddr {
+    static BOUND: OnceLock<SocketAddr> = OnceLock::new();
+    *BOUND.get_or_init(|| {
+        let (sender, receiver) = mpsc::channel();
+        thread::spawn(move || {
+            let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+            let health = Health::awaiting(&["kafka", "database"]);
+            health.ready("kafka", Ok(()));
+            health.ready("database", Ok(()));
+            let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
+            let bound = runtime
+                .block_on(serve(any_port, health, CancellationToken::new()))
+                .expect("a free port");
+            let mut process = Process::new();
+            process.turn();
+            sender.send(bound).expect("somebody waits");
+            loop {
+                thread::sleep(TURN);
+                process.turn();
+            }
+        });
+        receiver.recv().expect("the listener started")
+    })
+}
+
+struct Process {
+    turns: u64,
+    consumer: ConsumerMetrics,
+    partitions: Vec<PartitionMetrics>,
+    database: DatabaseMetrics,
+    broker: BrokerMetrics,
+    emit: EmitMetrics,
+}
+
+impl Process {
+    fn new() -> Process {
+        build_info("2.12.1");
+        let consumer = ConsumerMetrics::new("workers", "tasks", &["record"]);
+        Process {
+            turns: 0,
+            partitions: (0..3)
+                .map(|partition| consumer.partition(partition))
+                .collect(),
+            consumer,
+            database: DatabaseMetrics::new(),
+            broker: BrokerMetrics::new(),
+            emit: EmitMetrics::new("tasks"),
+        }
+    }
+
+    fn turn(&mut self) {
+        self.turns += 1;
+        self.consume();
+        self.flush();
+        self.emit();
+    }
+
+    fn consume(&mut self) {
+        let offset = i64::try_from(self.turns * 100).expect("a small number");
+        for partition in &self.partitions {
+            partition.log_end(offset + 40);
+            partition.position(offset);
+            partition.committed(offset - 10);
+            partition.lag(Some((40, 0.25)));
+            partition.stopped(false);
+        }
+        self.consumer.tasks("record", Outcome::Success, 280);
+        self.consumer
+            .tasks("somebody's own type", Outcome::Success, 15);
+        self.consumer.tasks("record", Outcome::Duplicate, 3);
+        self.consumer.tasks("record", Outcome::DeadLetter, 2);
+        self.consumer.duplicates(3);
+        self.consumer.dead_letters("undecodable", 1);
+        self.consumer.dead_letters("a reason nobody documented", 1);
+        self.consumer.gaps(1);
+        self.consumer.rebalance(RebalanceEvent::Assigned);
+        self.consumer.rebalance(RebalanceEvent::Revoked);
+        self.consumer.rebalance(RebalanceEvent::Lost);
+        self.consumer.partitions_owned(self.partitions.len());
+        self.consumer.in_flight(1_000, 200_000);
+        self.consumer.in_flight_limit(50_000, 64_000_000);
+        self.consumer.held_back(Pressure::Soft, TURN / 4);
+        self.consumer.held_back(Pressure::Hard, TURN / 50);
+        let mut latencies = LatencyBatch::default();
+        for record in 0..300 {
+            latencies.record_micros(1_500 + record * 60);
+        }
+        self.consumer.end_to_end(&mut latencies);
+    }
+
+    fn flush(&self) {
+        self.database.flush(Duration::from_millis(12), 295, 60_000);
+        for kind in [
+            DatabaseErrorKind::Outage,
+            DatabaseErrorKind::Conflict,
+            DatabaseErrorKind::Refused,
+            DatabaseErrorKind::FenceLost,
+            DatabaseErrorKind::UnknownCommit,
+        ] {
+            self.database.error(kind);
+        }
+        self.database.fence_losses(1);
+        for result in [
+            ClaimResult::Claimed,
+            ClaimResult::Stopped,
+            ClaimResult::Failed,
+        ] {
+            self.database.claim(result);
+        }
+        for path in [RedoPath::OnConflict, RedoPath::Smaller, RedoPath::Same] {
+            self.database.redo(path);
+        }
+        self.database.maintained(SystemTime::now(), 1, 1);
+        self.database.maintenance_failed();
+        for kind in [
+            BrokerErrorKind::Connection,
+            BrokerErrorKind::Timeout,
+            BrokerErrorKind::Authorization,
+            BrokerErrorKind::Fatal,
+            BrokerErrorKind::Other,
+        ] {
+            self.broker.error(kind);
+        }
+    }
+
+    fn emit(&self) {
+        self.emit.read(100);
+        self.emit.acknowledged(98);
+        self.emit.rejected("too_large");
+        self.emit.queue_messages(20);
+        let mut latencies = LatencyBatch::default();
+        latencies.record(Duration::from_millis(7));
+        self.emit.acknowledge_latencies(&mut latencies);
+    }
+}
