@@ -25,6 +25,7 @@ CREATE TABLE partition_progress (
     owner          text,
     claimed_at     timestamptz,
     book           integer     NOT NULL DEFAULT 1,
+    log_book       integer     NOT NULL DEFAULT 1, -- the book with which the log began that is read now
     first_offset   bigint      NOT NULL,
     next_offset    bigint      NOT NULL,
     high_offset    bigint      NOT NULL,

@@ -51,6 +51,7 @@ CREATE TABLE dead_letters (
     group_id     text        NOT NULL,
     topic        text        NOT NULL,
     partition    integer     NOT NULL,
+    log_book     integer     NOT NULL, -- offsets name records of one log; a topic made again is another
     "offset"     bigint      NOT NULL,
     run          smallint    NOT NULL,
     task_id      uuid,
@@ -65,6 +66,6 @@ CREATE TABLE dead_letters (
     record_time  timestamptz,
     created_at   timestamptz NOT NULL DEFAULT now(),
     redriven_at  timestamptz,
-    PRIMARY KEY (group_id, topic, partition, "offset", run)
+    PRIMARY KEY (group_id, topic, partition, log_book, "offset", run)
 );
 CREATE INDEX dead_letters_task_id ON dead_letters (task_id) WHERE task_id IS NOT NULL;

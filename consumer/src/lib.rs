@@ -1,3 +1,17 @@
-//! Placeholder.
+//! Millrace's consumer: out of Kafka, through a handler, into Postgres.
+//!
+//! `engine` decides and does no I/O, `source` polls and owns the partitions, `work` lands flushes,
+//! `handlers` do the work itself, `ops` are the commands for people. Data moves one way: poll, open,
+//! handle, flush, settle, commit.
+
 pub mod engine;
+pub mod exit_code;
+pub mod handlers;
+mod maintenance;
+pub mod ops;
+pub mod options;
+mod shutdown;
 pub mod source;
+mod topic_retention;
+pub mod work;
+pub mod worker;

@@ -36,7 +36,10 @@ pub struct KafkaOptions {
 
 impl Default for KafkaOptions {
     fn default() -> Self {
-        Self { heap_mib: 768, properties: Vec::new() }
+        Self {
+            heap_mib: 768,
+            properties: Vec::new(),
+        }
     }
 }
 
@@ -88,7 +91,10 @@ impl ApacheKafka {
         let temp = tempfile::Builder::new()
             .prefix("millrace-kafka-")
             .tempdir()
-            .map_err(DevstackError::path("create a folder in", std::env::temp_dir()))?;
+            .map_err(DevstackError::path(
+                "create a folder in",
+                std::env::temp_dir(),
+            ))?;
         let home = temp.path().join("kafka");
         Self::launch(&home, Some(temp), options, Lifetime::Owned).await
     }
@@ -222,7 +228,16 @@ impl ApacheKafka {
         fs::create_dir_all(&home).map_err(DevstackError::path("create", &home))?;
         let _only_one = lock_file(home.join("lock")).await?;
         let ports = choose_ports(&home)?;
-        let mut node = Self { java, jars, home, options, ports, lifetime, process: None, temp };
+        let mut node = Self {
+            java,
+            jars,
+            home,
+            options,
+            ports,
+            lifetime,
+            process: None,
+            temp,
+        };
         node.configure()?;
         if !node.home.join("data/meta.properties").exists() {
             node.format().await?;
@@ -246,9 +261,21 @@ impl ApacheKafka {
     async fn format(&self) -> Result<(), DevstackError> {
         let mut command = self.java.command();
         // Half a second of work: the optimising compiler and a parallel collector only delay it.
-        command.args(["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]).arg(self.logging_flag());
-        command.args(["-cp", &self.jars.class_path(), "kafka.tools.StorageTool", "format"]);
-        command.args(["--cluster-id", &new_cluster_id(), "--ignore-formatted", "--config"]);
+        command
+            .args(["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"])
+            .arg(self.logging_flag());
+        command.args([
+            "-cp",
+            &self.jars.class_path(),
+            "kafka.tools.StorageTool",
+            "format",
+        ]);
+        command.args([
+            "--cluster-id",
+            &new_cluster_id(),
+            "--ignore-formatted",
+            "--config",
+        ]);
         command.arg(self.properties_file());
         run_tool("kafka.tools.StorageTool", command).await?;
         Ok(())
@@ -257,11 +284,18 @@ impl ApacheKafka {
     async fn spawn(&mut self) -> Result<(), DevstackError> {
         let heap = self.options.heap_mib;
         let mut command = self.java.command();
-        command.arg(format!("-Xms{heap}m")).arg(format!("-Xmx{heap}m"));
+        command
+            .arg(format!("-Xms{heap}m"))
+            .arg(format!("-Xmx{heap}m"));
         // Those of Kafka's own start script.
         command.args(["-server", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20"]);
-        command.args(["-XX:InitiatingHeapOccupancyPercent=35", "-Djava.awt.headless=true"]);
-        command.arg(self.logging_flag()).args(["-cp", &self.jars.class_path(), "kafka.Kafka"]);
+        command.args([
+            "-XX:InitiatingHeapOccupancyPercent=35",
+            "-Djava.awt.headless=true",
+        ]);
+        command
+            .arg(self.logging_flag())
+            .args(["-cp", &self.jars.class_path(), "kafka.Kafka"]);
         command.arg(self.properties_file()).current_dir("/");
         let spec = ServerSpec {
             name: SERVER,
@@ -313,11 +347,16 @@ impl ApacheKafka {
     }
 
     fn logging_flag(&self) -> String {
-        format!("-Dlog4j2.configurationFile={}", self.home.join("log4j2.properties").display())
+        format!(
+            "-Dlog4j2.configurationFile={}",
+            self.home.join("log4j2.properties").display()
+        )
     }
 
     fn take_process(&mut self) -> Result<ServerProcess, DevstackError> {
-        self.process.take().ok_or_else(|| wrong_state("stopped", "running"))
+        self.process
+            .take()
+            .ok_or_else(|| wrong_state("stopped", "running"))
     }
 }
 
@@ -333,14 +372,23 @@ fn properties(ports: Ports, data: &Path) -> Vec<(String, String)> {
     [
         ("process.roles", "broker,controller".to_owned()),
         ("node.id", "1".to_owned()),
-        ("controller.quorum.voters", format!("1@127.0.0.1:{controller}")),
+        (
+            "controller.quorum.voters",
+            format!("1@127.0.0.1:{controller}"),
+        ),
         ("controller.listener.names", "CONTROLLER".to_owned()),
         (
             "listeners",
             format!("PLAINTEXT://127.0.0.1:{broker},CONTROLLER://127.0.0.1:{controller}"),
         ),
-        ("advertised.listeners", format!("PLAINTEXT://127.0.0.1:{broker}")),
-        ("listener.security.protocol.map", "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT".to_owned()),
+        (
+            "advertised.listeners",
+            format!("PLAINTEXT://127.0.0.1:{broker}"),
+        ),
+        (
+            "listener.security.protocol.map",
+            "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT".to_owned(),
+        ),
         ("log.dirs", data.display().to_string()),
         ("auto.create.topics.enable", "false".to_owned()),
         ("offsets.topic.replication.factor", "1".to_owned()),
@@ -348,7 +396,10 @@ fn properties(ports: Ports, data: &Path) -> Vec<(String, String)> {
         ("transaction.state.log.replication.factor", "1".to_owned()),
         ("transaction.state.log.min.isr", "1".to_owned()),
         ("transaction.state.log.num.partitions", "10".to_owned()),
-        ("share.coordinator.state.topic.replication.factor", "1".to_owned()),
+        (
+            "share.coordinator.state.topic.replication.factor",
+            "1".to_owned(),
+        ),
         ("share.coordinator.state.topic.min.isr", "1".to_owned()),
         ("group.initial.rebalance.delay.ms", "0".to_owned()),
         ("group.min.session.timeout.ms", "1000".to_owned()),
@@ -362,7 +413,9 @@ fn properties(ports: Ports, data: &Path) -> Vec<(String, String)> {
 
 fn choose_ports(home: &Path) -> Result<Ports, DevstackError> {
     let file = home.join("ports.json");
-    let former = fs::read(&file).ok().and_then(|text| serde_json::from_slice(&text).ok());
+    let former = fs::read(&file)
+        .ok()
+        .and_then(|text| serde_json::from_slice(&text).ok());
     let free = |ports: &Ports| ports::is_free(ports.broker) && ports::is_free(ports.controller);
     if let Some(ports) = former.filter(free) {
         return Ok(ports);
@@ -382,5 +435,9 @@ fn new_cluster_id() -> String {
 }
 
 fn wrong_state(found: &'static str, needed: &'static str) -> DevstackError {
-    DevstackError::WrongState { server: SERVER, found, needed }
+    DevstackError::WrongState {
+        server: SERVER,
+        found,
+        needed,
+    }
 }

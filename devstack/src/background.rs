@@ -45,7 +45,10 @@ impl Background {
     pub fn of(dir: &Path, broker_program: PathBuf) -> Result<Self, DevstackError> {
         let dir = std::path::absolute(dir).map_err(DevstackError::path("resolve", dir))?;
         fs::create_dir_all(&dir).map_err(DevstackError::path("create", &dir))?;
-        Ok(Self { dir, broker_program })
+        Ok(Self {
+            dir,
+            broker_program,
+        })
     }
 
     /// The file of `export` lines.
@@ -67,7 +70,7 @@ impl Background {
         let _only_one = self.lock().await?;
         let former = StackRecord::load(&self.dir)?;
         let mut found = Found::Nothing;
-        if let Some(record) = &former {
+        if let Some(record) = former {
             if record.is_running() {
                 if record.kafka != *choice {
                     return Err(DevstackError::OtherStack {
@@ -75,25 +78,32 @@ impl Background {
                         wanted: choice.to_string(),
                     });
                 }
-                return Ok((record.clone(), Found::Running));
+                return Ok((record, Found::Running));
             }
             record.stop().await;
             found = Found::Remains;
         }
-        // The address of a stack that is gone may still be in this shell's environment.
-        let stale = former.map(|record| record.env.database_url);
-        let given = database_url.filter(|url| Some(url) != stale.as_ref());
+        // This shell may still have the variables of a stack that has ended.
+        let home = self.dir.join("postgres");
+        let given = database_url.filter(|url| !PrivatePostgres::is_url_of(&home, url));
         let mut servers = Vec::new();
         match self.start_servers(choice, given, &mut servers).await {
             Ok(env) => {
-                let record = StackRecord { kafka: choice.clone(), env, servers };
+                let record = StackRecord {
+                    kafka: choice.clone(),
+                    env,
+                    servers,
+                };
                 record.env.write(&self.env_file())?;
                 record.save(&self.dir)?;
                 Ok((record, found))
             }
             Err(error) => {
                 for server in servers.iter().rev() {
-                    server.mark.stop(Signal::SIGINT, Duration::from_secs(20)).await;
+                    server
+                        .mark
+                        .stop(Signal::SIGINT, Duration::from_secs(20))
+                        .await;
                 }
                 Err(error)
             }
@@ -106,7 +116,9 @@ impl Background {
     /// When its record cannot be read or deleted.
     pub async fn down(&self) -> Result<Vec<String>, DevstackError> {
         let _only_one = self.lock().await?;
-        let Some(record) = StackRecord::load(&self.dir)? else { return Ok(Vec::new()) };
+        let Some(record) = StackRecord::load(&self.dir)? else {
+            return Ok(Vec::new());
+        };
         let ended = record.stop().await.into_iter().map(str::to_owned).collect();
         StackRecord::delete(&self.dir)?;
         Ok(ended)
@@ -147,7 +159,11 @@ impl Background {
             KafkaChoice::Given(address) => address.clone(),
         };
         ensure_topics(choice, &kafka).await?;
-        Ok(StackEnv { kafka, database_url, schema: schema_for(choice) })
+        Ok(StackEnv {
+            kafka,
+            database_url,
+            schema: schema_for(choice),
+        })
     }
 
     async fn start_embedded(&self) -> Result<(String, ProcessMark), DevstackError> {
@@ -155,7 +171,11 @@ impl Background {
         // An address of a former broker must not be taken for the new one's.
         let _ = fs::remove_file(&file);
         let mut command = Command::new(&self.broker_program);
-        command.arg("broker").arg("--address-file").arg(&file).current_dir("/");
+        command
+            .arg("broker")
+            .arg("--address-file")
+            .arg(&file)
+            .current_dir("/");
         let log = self.dir.join("broker.log");
         let spec = ServerSpec {
             name: "the embedded broker",
@@ -185,5 +205,9 @@ impl Background {
 }
 
 fn server(name: &str, mark: ProcessMark, stops_on_interrupt: bool) -> RunningServer {
-    RunningServer { name: name.to_owned(), mark, stops_on_interrupt }
+    RunningServer {
+        name: name.to_owned(),
+        mark,
+        stops_on_interrupt,
+    }
 }

@@ -98,13 +98,24 @@ impl BrokerGuard {
     pub fn judge(&mut self, event: &MockEvent<'_>, now: Instant) -> Verdict {
         match *event {
             MockEvent::ProduceReceived { peer } => return self.judge_produce(peer, now),
-            MockEvent::Appended { topic, partition, bytes, start, end } => {
+            MockEvent::Appended {
+                topic,
+                partition,
+                bytes,
+                start,
+                end,
+            } => {
                 self.state.truncated |= start > 0;
                 if self.watches(topic, None) {
                     self.append(partition, bytes, start, end);
                 }
             }
-            MockEvent::Committed { topic, partition, offset, group } => {
+            MockEvent::Committed {
+                topic,
+                partition,
+                offset,
+                group,
+            } => {
                 if self.watches(topic, Some(group)) {
                     self.unread.entry(partition).or_default().commit(offset);
                     self.release_if_read();
@@ -164,14 +175,27 @@ impl BrokerGuard {
         let known = self.refused.get_mut(peer);
         if self.held {
             match known {
-                Some(refused) => *refused = Refused { last: now, free_since: None },
+                Some(refused) => {
+                    *refused = Refused {
+                        last: now,
+                        free_since: None,
+                    }
+                }
                 None => {
-                    self.refused.insert(peer.to_owned(), Refused { last: now, free_since: None });
+                    self.refused.insert(
+                        peer.to_owned(),
+                        Refused {
+                            last: now,
+                            free_since: None,
+                        },
+                    );
                 }
             }
             return Verdict::RefuseProduce;
         }
-        let Some(refused) = known else { return Verdict::Proceed };
+        let Some(refused) = known else {
+            return Verdict::Proceed;
+        };
         let free_since = *refused.free_since.get_or_insert(now);
         let paused = now.duration_since(refused.last) >= PAUSE;
         if paused || now.duration_since(free_since) >= PATIENCE {
@@ -190,11 +214,22 @@ mod tests {
     const MIB: u64 = 1 << 20;
 
     fn appended(bytes: u64, start: i64, end: i64) -> MockEvent<'static> {
-        MockEvent::Appended { topic: "tasks", partition: 0, bytes, start, end }
+        MockEvent::Appended {
+            topic: "tasks",
+            partition: 0,
+            bytes,
+            start,
+            end,
+        }
     }
 
     fn committed(offset: i64) -> MockEvent<'static> {
-        MockEvent::Committed { topic: "tasks", partition: 0, offset, group: "workers" }
+        MockEvent::Committed {
+            topic: "tasks",
+            partition: 0,
+            offset,
+            group: "workers",
+        }
     }
 
     const PRODUCE: MockEvent<'static> = MockEvent::ProduceReceived { peer: "a:1" };
@@ -211,9 +246,17 @@ mod tests {
 
         assert_eq!(guard.judge(&PRODUCE, at(2)), Verdict::RefuseProduce);
         guard.judge(&committed(10), at(3));
-        assert_eq!(guard.judge(&PRODUCE, at(4)), Verdict::RefuseProduce, "sent with the last one");
+        assert_eq!(
+            guard.judge(&PRODUCE, at(4)),
+            Verdict::RefuseProduce,
+            "sent with the last one"
+        );
         let other = MockEvent::ProduceReceived { peer: "b:2" };
-        assert_eq!(guard.judge(&other, at(5)), Verdict::Proceed, "was never refused");
+        assert_eq!(
+            guard.judge(&other, at(5)),
+            Verdict::Proceed,
+            "was never refused"
+        );
         assert_eq!(guard.judge(&PRODUCE, at(104)), Verdict::Proceed);
         assert_eq!(guard.state().holds, 1);
     }

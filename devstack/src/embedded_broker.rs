@@ -10,10 +10,10 @@ use std::time::Instant;
 
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 
+use crate::DevstackError;
 use crate::broker_guard::{BrokerGuard, EmbeddedState, GuardOptions};
 use crate::mock_cluster::{MockCluster, Verdict, Watcher};
 use crate::mock_log::MockEvent;
-use crate::DevstackError;
 
 /// A one-node cluster that ends with this value.
 pub struct EmbeddedBroker {
@@ -43,7 +43,11 @@ impl EmbeddedBroker {
         let guard = Arc::new(Mutex::new(BrokerGuard::new(options)));
         let cluster = MockCluster::start(Box::new(Lines(Arc::clone(&guard))))?;
         let bootstrap = cluster.bootstrap();
-        Ok(Self { cluster, guard, bootstrap })
+        Ok(Self {
+            cluster,
+            guard,
+            bootstrap,
+        })
     }
 
     /// The address for `bootstrap.servers`.

@@ -105,7 +105,9 @@ pub enum DevstackError {
         reason: String,
     },
     /// A stack runs in the background, with another Kafka than the one asked for.
-    #[error("a stack with KAFKA={runs} is running, and KAFKA={wanted} was asked for: end it first (make down)")]
+    #[error(
+        "a stack with KAFKA={runs} is running, and KAFKA={wanted} was asked for: end it first (make down)"
+    )]
     OtherStack {
         /// The Kafka of the running stack.
         runs: String,
@@ -128,7 +130,11 @@ impl DevstackError {
         path: impl Into<PathBuf>,
     ) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.into();
-        move |source| Self::Path { action, path, source }
+        move |source| Self::Path {
+            action,
+            path,
+            source,
+        }
     }
 
     pub(crate) fn process(action: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
@@ -138,5 +144,6 @@ impl DevstackError {
 }
 
 fn hint(log: &Option<PathBuf>) -> String {
-    log.as_ref().map_or_else(String::new, |path| format!("; see {}", path.display()))
+    log.as_ref()
+        .map_or_else(String::new, |path| format!("; see {}", path.display()))
 }

@@ -54,7 +54,10 @@ mod tests {
 
     #[test]
     fn the_major_version_is_read_from_what_java_prints() {
-        assert_eq!(major("openjdk version \"17.0.15\" 2025-04-15\nOpenJDK"), Some(17));
+        assert_eq!(
+            major("openjdk version \"17.0.15\" 2025-04-15\nOpenJDK"),
+            Some(17)
+        );
         assert_eq!(major("openjdk version \"25\" 2025-09-16"), Some(25));
         assert_eq!(major("openjdk version \"27-ea\" 2026-09-16"), Some(27));
         assert_eq!(major("java version \"1.8.0_402\""), Some(1));

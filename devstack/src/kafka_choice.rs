@@ -41,7 +41,8 @@ impl fmt::Display for KafkaChoice {
 }
 
 fn is_address(text: &str) -> bool {
-    text.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
+    text.rsplit_once(':')
+        .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
 }
 
 #[cfg(test)]
@@ -51,7 +52,10 @@ mod tests {
     #[test]
     fn a_choice_is_a_name_or_an_address_and_reads_back_what_it_prints() {
         for text in ["embedded", "apache", "kafka-1:9092,kafka-2:9092"] {
-            assert_eq!(text.parse::<KafkaChoice>().map(|choice| choice.to_string()), Ok(text.into()));
+            assert_eq!(
+                text.parse::<KafkaChoice>().map(|choice| choice.to_string()),
+                Ok(text.into())
+            );
         }
         for text in ["", "redpanda", "kafka:", ":9092", "kafka:port", "a:1,b"] {
             assert!(text.parse::<KafkaChoice>().is_err(), "{text}");

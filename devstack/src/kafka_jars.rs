@@ -56,19 +56,25 @@ async fn download(cache: &Path, dir: &Path) -> Result<(), DevstackError> {
     fs::write(&pom, POM).map_err(DevstackError::path("write", &pom))?;
     let staged = work.path().join("lib");
     let mut command = Command::new("mvn");
-    command.args(["--batch-mode", "--quiet", "--file"]).arg(&pom);
+    command
+        .args(["--batch-mode", "--quiet", "--file"])
+        .arg(&pom);
     command.args(["dependency:copy-dependencies", "-DincludeScope=runtime"]);
     command.arg(format!("-DoutputDirectory={}", staged.display()));
     tracing::info!("resolving Apache Kafka's jars with Maven (once, about 45 MB)");
-    run_tool("mvn", command).await.map_err(|error| match error {
-        DevstackError::Process { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
-            DevstackError::NotInstalled {
-                program: "mvn",
-                remedy: "Maven fetches Apache Kafka's jars (Debian: apt-get install maven)",
+    run_tool("mvn", command)
+        .await
+        .map_err(|error| match error {
+            DevstackError::Process { source, .. }
+                if source.kind() == std::io::ErrorKind::NotFound =>
+            {
+                DevstackError::NotInstalled {
+                    program: "mvn",
+                    remedy: "Maven fetches Apache Kafka's jars (Debian: apt-get install maven)",
+                }
             }
-        }
-        other => other,
-    })?;
+            other => other,
+        })?;
     fs::rename(&staged, dir).map_err(DevstackError::path("create", dir))
 }
 
@@ -78,8 +84,9 @@ fn cache_dir() -> Result<PathBuf, DevstackError> {
         .filter(|dir| !dir.is_empty())
         .map(PathBuf::from)
         .or_else(|| std::env::home_dir().map(|home| home.join(".cache")));
-    base.map(|base| base.join("millrace")).ok_or(DevstackError::NotInstalled {
-        program: "a home folder",
-        remedy: "set HOME or XDG_CACHE_HOME: Apache Kafka's jars are kept there",
-    })
+    base.map(|base| base.join("millrace"))
+        .ok_or(DevstackError::NotInstalled {
+            program: "a home folder",
+            remedy: "set HOME or XDG_CACHE_HOME: Apache Kafka's jars are kept there",
+        })
 }

@@ -1,4 +1,7 @@
-#![expect(unsafe_code, reason = "the safe API reaches neither the log in time nor the group settings")]
+#![expect(
+    unsafe_code,
+    reason = "the safe API reaches neither the log in time nor the group settings"
+)]
 //! librdkafka's in-process cluster, with a watcher that is asked before each Produce request.
 //!
 //! The safe wrapper of this cluster delivers log lines later and on another thread, and cannot
@@ -52,8 +55,10 @@ unsafe impl Sync for MockCluster {}
 
 impl MockCluster {
     pub fn start(watcher: Box<dyn Watcher>) -> Result<Self, DevstackError> {
-        let hook =
-            Box::into_raw(Box::new(Hook { watcher, cluster: AtomicPtr::new(ptr::null_mut()) }));
+        let hook = Box::into_raw(Box::new(Hook {
+            watcher,
+            cluster: AtomicPtr::new(ptr::null_mut()),
+        }));
         // SAFETY: `conf` is ours until `rd_kafka_new` takes it; the hook outlives `rk` (see
         // `drop`), so the opaque pointer is valid whenever `on_log` runs.
         unsafe {
@@ -79,7 +84,9 @@ impl MockCluster {
             if rk.is_null() {
                 bindings::rd_kafka_conf_destroy(conf);
                 drop(Box::from_raw(hook));
-                let reason = CStr::from_ptr(reason.as_ptr()).to_string_lossy().into_owned();
+                let reason = CStr::from_ptr(reason.as_ptr())
+                    .to_string_lossy()
+                    .into_owned();
                 return Err(KafkaError::ClientCreation(reason).into());
             }
             let cluster = bindings::rd_kafka_mock_cluster_new(rk, 1);
@@ -178,8 +185,12 @@ unsafe extern "C" fn on_log(
     // hook, which outlives the handle. The cluster holds no lock while it logs a request.
     unsafe {
         let opaque: *mut c_void = bindings::rd_kafka_opaque(rk);
-        let Some(hook) = opaque.cast::<Hook>().as_ref() else { return };
-        let Ok(line) = CStr::from_ptr(text).to_str() else { return };
+        let Some(hook) = opaque.cast::<Hook>().as_ref() else {
+            return;
+        };
+        let Ok(line) = CStr::from_ptr(text).to_str() else {
+            return;
+        };
         let cluster = hook.cluster.load(Ordering::Acquire);
         if hook.watcher.line(line) == Verdict::RefuseProduce && !cluster.is_null() {
             let refusal = RDKafkaRespErr::RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS;

@@ -59,7 +59,12 @@ impl<'a> MockEvent<'a> {
         let (_, place) = head.split_once("Topic ")?;
         let (topic, partition, _) = topic_partition(place)?;
         let (offset, group) = rest.split_once(" for group ")?;
-        Some(Self::Committed { topic, partition, offset: offset.parse().ok()?, group })
+        Some(Self::Committed {
+            topic,
+            partition,
+            offset: offset.parse().ok()?,
+            group,
+        })
     }
 }
 
@@ -100,9 +105,15 @@ mod tests {
         );
         assert_eq!(
             MockEvent::parse("Broker 1: Received ProduceRequestV10 from 127.0.0.1:41000"),
-            Some(MockEvent::ProduceReceived { peer: "127.0.0.1:41000" })
+            Some(MockEvent::ProduceReceived {
+                peer: "127.0.0.1:41000"
+            })
         );
-        for other in ["Broker 1: Received FetchRequestV16 from 127.0.0.1:1", "", "Topic tasks ["] {
+        for other in [
+            "Broker 1: Received FetchRequestV16 from 127.0.0.1:1",
+            "",
+            "Topic tasks [",
+        ] {
             assert_eq!(MockEvent::parse(other), None);
         }
     }

@@ -74,7 +74,10 @@ impl PrivatePostgres {
         let temp = tempfile::Builder::new()
             .prefix("millrace-pg-")
             .tempdir()
-            .map_err(DevstackError::path("create a folder in", std::env::temp_dir()))?;
+            .map_err(DevstackError::path(
+                "create a folder in",
+                std::env::temp_dir(),
+            ))?;
         // The server's account must be able to pass; its data folder inside is closed.
         Account::make_passable(temp.path())?;
         let home = temp.path().join("pg");
@@ -93,17 +96,37 @@ impl PrivatePostgres {
         Ok((cluster, mark))
     }
 
+    /// True when `url` leads to the private cluster of `dir`, running or not.
+    #[must_use]
+    pub fn is_url_of(dir: &Path, url: &str) -> bool {
+        let Ok(account) = Account::choose() else {
+            return false;
+        };
+        let Ok(wish) = std::path::absolute(dir) else {
+            return false;
+        };
+        let password = read(&account.home_for(&wish).join("password"));
+        password.is_ok_and(|password| url.contains(&format!("{USER}:{password}@")))
+    }
+
     /// `postgres://` address over TCP, for sqlx, psql and everything else.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("postgres://{USER}:{}@127.0.0.1:{}/postgres", self.password, self.port)
+        format!(
+            "postgres://{USER}:{}@127.0.0.1:{}/postgres",
+            self.password, self.port
+        )
     }
 
     /// The same database over its Unix socket; only this account and root may use it.
     #[must_use]
     pub fn socket_url(&self) -> String {
         let dir = self.home.join("run");
-        format!("postgres://{USER}@localhost:{}/postgres?host={}", self.port, dir.display())
+        format!(
+            "postgres://{USER}@localhost:{}/postgres?host={}",
+            self.port,
+            dir.display()
+        )
     }
 
     /// The TCP port on 127.0.0.1.
@@ -183,8 +206,16 @@ impl PrivatePostgres {
         }
         let port = choose_port(&home)?;
         let password = read(&home.join("password"))?;
-        let mut cluster =
-            Self { programs, account, home, port, password, lifetime, process: None, temp };
+        let mut cluster = Self {
+            programs,
+            account,
+            home,
+            port,
+            password,
+            lifetime,
+            process: None,
+            temp,
+        };
         cluster.spawn().await?;
         Ok(cluster)
     }
@@ -192,8 +223,13 @@ impl PrivatePostgres {
     async fn spawn(&mut self) -> Result<(), DevstackError> {
         let socket_dir = self.socket_dir();
         let mut command = Command::new(&self.programs.postgres);
-        command.arg("-D").arg(self.home.join("data")).args(["-p", &self.port.to_string()]);
-        command.arg("-c").arg(format!("unix_socket_directories={socket_dir}"));
+        command
+            .arg("-D")
+            .arg(self.home.join("data"))
+            .args(["-p", &self.port.to_string()]);
+        command
+            .arg("-c")
+            .arg(format!("unix_socket_directories={socket_dir}"));
         for (name, value) in SETTINGS {
             command.arg("-c").arg(format!("{name}={value}"));
         }
@@ -235,11 +271,17 @@ impl PrivatePostgres {
     fn socket_dir(&self) -> String {
         const LONGEST: usize = 107 - "/.s.PGSQL.65535.lock".len();
         let dir = self.home.join("run").display().to_string();
-        if dir.len() <= LONGEST { dir } else { String::new() }
+        if dir.len() <= LONGEST {
+            dir
+        } else {
+            String::new()
+        }
     }
 
     fn take_process(&mut self, needed: &'static str) -> Result<ServerProcess, DevstackError> {
-        self.process.take().ok_or_else(|| wrong_state("stopped", needed))
+        self.process
+            .take()
+            .ok_or_else(|| wrong_state("stopped", needed))
     }
 }
 
@@ -259,21 +301,26 @@ struct Programs {
 impl Programs {
     /// The newest of Debian's versions, else what is on the PATH.
     fn find() -> Result<Self, DevstackError> {
-        let debian = fs::read_dir("/usr/lib/postgresql").ok().and_then(|versions| {
-            versions
-                .filter_map(|entry| entry.ok())
-                .filter_map(|entry| Some((version(entry.file_name().to_str()?)?, entry.path())))
-                .map(|(version, path)| (version, path.join("bin")))
-                .filter(|(_, bin)| bin.join("postgres").exists())
-                .max_by_key(|(version, _)| *version)
-                .map(|(_, bin)| bin)
-        });
+        let debian = fs::read_dir("/usr/lib/postgresql")
+            .ok()
+            .and_then(|versions| {
+                versions
+                    .filter_map(|entry| entry.ok())
+                    .filter_map(|entry| Some((version(entry.file_name().to_str()?)?, entry.path())))
+                    .map(|(version, path)| (version, path.join("bin")))
+                    .filter(|(_, bin)| bin.join("postgres").exists())
+                    .max_by_key(|(version, _)| *version)
+                    .map(|(_, bin)| bin)
+            });
         let path = std::env::var_os("PATH").unwrap_or_default();
         debian
             .into_iter()
             .chain(std::env::split_paths(&path))
             .find(|bin| bin.join("initdb").exists() && bin.join("postgres").exists())
-            .map(|bin| Self { initdb: bin.join("initdb"), postgres: bin.join("postgres") })
+            .map(|bin| Self {
+                initdb: bin.join("initdb"),
+                postgres: bin.join("postgres"),
+            })
             .ok_or(DevstackError::NotInstalled {
                 program: "initdb",
                 remedy: "install Postgres (Debian: apt-get install postgresql) or put its bin \
@@ -292,16 +339,34 @@ async fn make_cluster(
     home: &Path,
 ) -> Result<(), DevstackError> {
     let password_file = home.join("password");
-    write_private(&password_file, &uuid::Uuid::now_v7().simple().to_string(), account)?;
+    write_private(
+        &password_file,
+        &uuid::Uuid::now_v7().simple().to_string(),
+        account,
+    )?;
     // An initdb that was interrupted leaves a folder that the next one refuses.
     let data = home.join("data");
     if data.exists() {
         fs::remove_dir_all(&data).map_err(DevstackError::path("delete", &data))?;
     }
     let mut command = Command::new(&programs.initdb);
-    command.args(["--locale=C", "--encoding=UTF8", "--no-sync", "--no-instructions"]);
-    command.args(["--username", USER, "--auth-local=trust", "--auth-host=scram-sha-256"]);
-    command.arg("--pwfile").arg(&password_file).arg("-D").arg(&data);
+    command.args([
+        "--locale=C",
+        "--encoding=UTF8",
+        "--no-sync",
+        "--no-instructions",
+    ]);
+    command.args([
+        "--username",
+        USER,
+        "--auth-local=trust",
+        "--auth-host=scram-sha-256",
+    ]);
+    command
+        .arg("--pwfile")
+        .arg(&password_file)
+        .arg("-D")
+        .arg(&data);
     account.apply(&mut command);
     run_tool("initdb", command).await?;
     Ok(())
@@ -309,7 +374,9 @@ async fn make_cluster(
 
 fn choose_port(home: &Path) -> Result<u16, DevstackError> {
     let file = home.join("port");
-    let former = fs::read_to_string(&file).ok().and_then(|text| text.trim().parse().ok());
+    let former = fs::read_to_string(&file)
+        .ok()
+        .and_then(|text| text.trim().parse().ok());
     if let Some(port) = former.filter(|port| ports::is_free(*port)) {
         return Ok(port);
     }
@@ -328,7 +395,8 @@ fn write_private(path: &Path, text: &str, account: Account) -> Result<(), Devsta
         .mode(0o600)
         .open(path)
         .map_err(DevstackError::path("create", path))?;
-    file.write_all(text.as_bytes()).map_err(DevstackError::path("write", path))?;
+    file.write_all(text.as_bytes())
+        .map_err(DevstackError::path("write", path))?;
     account.give(path)
 }
 
@@ -338,5 +406,9 @@ fn read(path: &Path) -> Result<String, DevstackError> {
 }
 
 fn wrong_state(found: &'static str, needed: &'static str) -> DevstackError {
-    DevstackError::WrongState { server: SERVER, found, needed }
+    DevstackError::WrongState {
+        server: SERVER,
+        found,
+        needed,
+    }
 }

@@ -7,7 +7,7 @@
 
 use std::fs;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -39,7 +39,10 @@ impl Account {
         ["postgres", "nobody"]
             .into_iter()
             .find_map(|name| User::from_name(name).ok().flatten())
-            .map(|user| Self::Other { uid: user.uid.as_raw(), gid: user.gid.as_raw() })
+            .map(|user| Self::Other {
+                uid: user.uid.as_raw(),
+                gid: user.gid.as_raw(),
+            })
             .ok_or(DevstackError::NoAccount)
     }
 
@@ -54,9 +57,25 @@ impl Account {
     /// Makes a private folder (0700) of this account, with the folders above it.
     pub fn make_dir(self, path: &Path) -> Result<(), DevstackError> {
         fs::create_dir_all(path).map_err(DevstackError::path("create", path))?;
+        self.refuse_strangers(path)?;
         fs::set_permissions(path, fs::Permissions::from_mode(0o700))
             .map_err(DevstackError::path("set the mode of", path))?;
         self.give(path)
+    }
+
+    /// In a folder that everybody may write to, somebody else may have put a link or a folder of
+    /// theirs in this place.
+    fn refuse_strangers(self, path: &Path) -> Result<(), DevstackError> {
+        let found = fs::symlink_metadata(path).map_err(DevstackError::path("look at", path))?;
+        let ours = match self {
+            Self::Own => found.uid() == Uid::effective().as_raw(),
+            Self::Other { uid, .. } => [uid, Uid::effective().as_raw()].contains(&found.uid()),
+        };
+        if found.is_dir() && ours {
+            return Ok(());
+        }
+        let reason = std::io::Error::other("it is a link, or belongs to somebody else");
+        Err(DevstackError::path("use", path)(reason))
     }
 
     /// Hands a file or folder to this account.
@@ -98,6 +117,7 @@ fn passable(path: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::expect_used, reason = "a failed step fails the test")]
     use super::*;
 
     #[test]

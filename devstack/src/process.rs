@@ -74,15 +74,29 @@ impl ServerProcess {
             .append(true)
             .open(&spec.log)
             .map_err(DevstackError::path("write to", &spec.log))?;
-        let log_too = log.try_clone().map_err(DevstackError::path("write to", &spec.log))?;
-        command.stdin(Stdio::null()).stdout(log).stderr(log_too).process_group(0);
-        let mut child =
-            command.spawn().map_err(DevstackError::process(format!("start {}", spec.name)))?;
+        let log_too = log
+            .try_clone()
+            .map_err(DevstackError::path("write to", &spec.log))?;
+        command
+            .stdin(Stdio::null())
+            .stdout(log)
+            .stderr(log_too)
+            .process_group(0);
+        let mut child = command
+            .spawn()
+            .map_err(DevstackError::process(format!("start {}", spec.name)))?;
         let Some(mark) = ProcessMark::of(child.id()) else {
-            let status = child.wait().map_or_else(|e| e.to_string(), |s| s.to_string());
+            let status = child
+                .wait()
+                .map_or_else(|e| e.to_string(), |s| s.to_string());
             return Err(ended(&spec, status));
         };
-        let mut server = Self { child, mark, spec, watchdog: None };
+        let mut server = Self {
+            child,
+            mark,
+            spec,
+            watchdog: None,
+        };
         if server.spec.lifetime == Lifetime::Owned {
             server.watchdog = Some(Watchdog::start(&server.spec, mark.pid)?);
         }
@@ -140,7 +154,9 @@ impl ServerProcess {
     }
 
     fn exited(&mut self) -> Result<Option<ExitStatus>, DevstackError> {
-        self.child.try_wait().map_err(DevstackError::process("wait for a child"))
+        self.child
+            .try_wait()
+            .map_err(DevstackError::process("wait for a child"))
     }
 
     fn end_now(&mut self) {
@@ -169,9 +185,19 @@ struct Watchdog {
 
 impl Watchdog {
     fn start(spec: &ServerSpec, pid: u32) -> Result<Self, DevstackError> {
-        let signal = spec.stop_signal.as_str().trim_start_matches("SIG").to_owned();
+        let signal = spec
+            .stop_signal
+            .as_str()
+            .trim_start_matches("SIG")
+            .to_owned();
         let mut child = Command::new("/bin/sh")
-            .args(["-c", WATCHDOG, "devstack-watchdog", &signal, &pid.to_string()])
+            .args([
+                "-c",
+                WATCHDOG,
+                "devstack-watchdog",
+                &signal,
+                &pid.to_string(),
+            ])
             .arg(spec.temp_dir.as_deref().unwrap_or(Path::new("")))
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
@@ -199,7 +225,10 @@ pub(crate) fn log_tail(path: &Path) -> String {
     let text = fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
     let text = text.unwrap_or_default();
     let lines: Vec<&str> = text.lines().collect();
-    lines.get(lines.len().saturating_sub(LINES)..).unwrap_or_default().join("\n")
+    lines
+        .get(lines.len().saturating_sub(LINES)..)
+        .unwrap_or_default()
+        .join("\n")
 }
 
 /// Runs a tool to its end, off the async threads; its output is the value, or part of the error.
@@ -218,8 +247,15 @@ pub(crate) async fn run_tool(
         return Ok(text);
     }
     let lines: Vec<&str> = text.lines().collect();
-    let tail = lines.get(lines.len().saturating_sub(20)..).unwrap_or_default().join("\n");
-    Err(DevstackError::ToolFailed { tool, status: output.status.to_string(), output: tail })
+    let tail = lines
+        .get(lines.len().saturating_sub(20)..)
+        .unwrap_or_default()
+        .join("\n");
+    Err(DevstackError::ToolFailed {
+        tool,
+        status: output.status.to_string(),
+        output: tail,
+    })
 }
 
 /// An exclusive lock on `path`, held until the file is dropped. Waits for other processes.

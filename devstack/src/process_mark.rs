@@ -27,7 +27,10 @@ impl ProcessMark {
     #[must_use]
     pub fn of(pid: u32) -> Option<Self> {
         let stat = Stat::read(pid)?;
-        (!stat.zombie).then_some(Self { pid, started: stat.started })
+        (!stat.zombie).then_some(Self {
+            pid,
+            started: stat.started,
+        })
     }
 
     /// True while this very process runs. A zombie does not run.
@@ -39,7 +42,9 @@ impl ProcessMark {
     /// The processes that this one started and that still run.
     #[must_use]
     pub fn children(&self) -> Vec<Self> {
-        let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+        let Ok(entries) = fs::read_dir("/proc") else {
+            return Vec::new();
+        };
         entries
             .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
             .filter(|pid| Stat::read(*pid).is_some_and(|stat| stat.parent == self.pid))
@@ -93,19 +98,27 @@ impl Stat {
         let state = fields.next()?;
         let parent = fields.next()?.parse().ok()?;
         let started = fields.nth(17)?.parse().ok()?;
-        Some(Self { parent, started, zombie: matches!(state, "Z" | "X") })
+        Some(Self {
+            parent,
+            started,
+            zombie: matches!(state, "Z" | "X"),
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::expect_used, reason = "a failed step fails the test")]
     use super::*;
 
     #[test]
     fn this_process_is_alive_and_an_earlier_one_with_its_number_is_not() {
         let me = ProcessMark::of(std::process::id()).expect("this process runs");
         assert!(me.is_alive());
-        let earlier = ProcessMark { started: me.started - 1, ..me };
+        let earlier = ProcessMark {
+            started: me.started - 1,
+            ..me
+        };
         assert!(!earlier.is_alive());
     }
 }

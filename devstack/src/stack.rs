@@ -47,8 +47,16 @@ impl Stack {
         };
         ensure_topics(choice, &address).await?;
         let schema = schema_for(choice);
-        let env = StackEnv { kafka: address, database_url: postgres.url(), schema };
-        Ok(Self { env, kafka, postgres })
+        let env = StackEnv {
+            kafka: address,
+            database_url: postgres.url(),
+            schema,
+        };
+        Ok(Self {
+            env,
+            kafka,
+            postgres,
+        })
     }
 
     /// Where everything is.
@@ -102,7 +110,9 @@ pub async fn ensure_topics(choice: &KafkaChoice, address: &str) -> Result<(), De
 pub fn schema_for(choice: &KafkaChoice) -> String {
     match choice {
         KafkaChoice::Embedded => {
-            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            let now = SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .unwrap_or_default();
             format!("millrace_{}", now.as_millis())
         }
         KafkaChoice::Apache | KafkaChoice::Given(_) => "millrace".to_owned(),

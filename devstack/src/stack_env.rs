@@ -80,6 +80,7 @@ fn quoted(value: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::expect_used, reason = "a failed step fails the test")]
     use super::*;
 
     #[test]

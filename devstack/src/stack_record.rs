@@ -42,9 +42,14 @@ impl StackRecord {
     pub fn load(dir: &Path) -> Result<Option<Self>, DevstackError> {
         let path = file(dir);
         match fs::read(&path) {
-            Ok(text) => serde_json::from_slice(&text)
-                .map(Some)
-                .map_err(|error| DevstackError::Damaged { path, reason: error.to_string() }),
+            Ok(text) => {
+                serde_json::from_slice(&text)
+                    .map(Some)
+                    .map_err(|error| DevstackError::Damaged {
+                        path,
+                        reason: error.to_string(),
+                    })
+            }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(DevstackError::path("read", path)(error)),
         }
@@ -81,9 +86,17 @@ impl StackRecord {
     /// Ends the servers that still run, the last one started first. Returns their names.
     pub async fn stop(&self) -> Vec<&str> {
         let mut ended = Vec::new();
-        for server in self.servers.iter().rev().filter(|server| server.mark.is_alive()) {
-            let signal =
-                if server.stops_on_interrupt { Signal::SIGINT } else { Signal::SIGTERM };
+        for server in self
+            .servers
+            .iter()
+            .rev()
+            .filter(|server| server.mark.is_alive())
+        {
+            let signal = if server.stops_on_interrupt {
+                Signal::SIGINT
+            } else {
+                Signal::SIGTERM
+            };
             server.mark.stop(signal, STOP).await;
             ended.push(server.name.as_str());
         }

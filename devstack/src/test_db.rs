@@ -26,7 +26,10 @@ impl TestDb {
     /// # Errors
     /// When there is no cluster and none can be started.
     pub async fn new(name: &str) -> Result<Self, DevstackError> {
-        Ok(Self { url: shared_url().await?, schema: fresh_schema(name) })
+        Ok(Self {
+            url: shared_url().await?,
+            schema: fresh_schema(name),
+        })
     }
 }
 
@@ -36,7 +39,10 @@ impl Drop for TestDb {
         let schema = std::mem::take(&mut self.schema);
         // A thread of its own: dropping may happen inside or outside a runtime.
         let cleaner = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .ok()?;
             runtime.block_on(drop_schema(&url, &schema)).ok()
         });
         // A schema that stays behind goes with the cluster.
@@ -48,11 +54,20 @@ async fn shared_url() -> Result<String, DevstackError> {
     if let Ok(url) = std::env::var("MILLRACE_TEST_DATABASE_URL") {
         return Ok(url);
     }
-    Ok(SHARED.get_or_try_init(PrivatePostgres::start_temp).await?.url())
+    Ok(SHARED
+        .get_or_try_init(PrivatePostgres::start_temp)
+        .await?
+        .url())
 }
 
 fn fresh_schema(name: &str) -> String {
-    let safe = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' };
+    let safe = |c: char| {
+        if c.is_ascii_alphanumeric() {
+            c.to_ascii_lowercase()
+        } else {
+            '_'
+        }
+    };
     let name: String = name.chars().map(safe).take(40).collect();
     let unique = uuid::Uuid::now_v7().simple().to_string();
     format!("t_{name}_{}", unique.get(16..).unwrap_or_default())
@@ -61,8 +76,12 @@ fn fresh_schema(name: &str) -> String {
 async fn drop_schema(url: &str, schema: &str) -> Result<(), sqlx::Error> {
     let mut connection = PgConnection::connect(url).await?;
     // A worker that a test left behind may hold locks; waiting for it for ever helps nobody.
-    sqlx::query("SET lock_timeout = '3s'").execute(&mut connection).await?;
+    sqlx::query("SET lock_timeout = '3s'")
+        .execute(&mut connection)
+        .await?;
     let statement = format!("DROP SCHEMA IF EXISTS {schema} CASCADE");
-    sqlx::query(AssertSqlSafe(statement)).execute(&mut connection).await?;
+    sqlx::query(AssertSqlSafe(statement))
+        .execute(&mut connection)
+        .await?;
     connection.close().await
 }

@@ -35,10 +35,15 @@ pub async fn can_run_apache_kafka(suite: &str) -> Result<bool, DevstackError> {
         Ok(_) => KafkaJars::resolve().await.err(),
         Err(error) => Some(error),
     };
-    let Some(missing) = missing else { return Ok(true) };
+    let Some(missing) = missing else {
+        return Ok(true);
+    };
     let reason = missing.to_string();
     if std::env::var_os("CI").is_some() {
-        return Err(DevstackError::SuiteCannotRun { suite: suite.to_owned(), reason });
+        return Err(DevstackError::SuiteCannotRun {
+            suite: suite.to_owned(),
+            reason,
+        });
     }
     eprintln!("suite `{suite}` cannot run: {reason}");
     if let Some(list) = std::env::var_os("MILLRACE_TEST_NOT_RUN") {
@@ -48,7 +53,8 @@ pub async fn can_run_apache_kafka(suite: &str) -> Result<bool, DevstackError> {
             .open(&list)
             .map_err(DevstackError::path("write to", &list))?;
         let line = format!("{suite}: {}\n", reason.lines().next().unwrap_or_default());
-        file.write_all(line.as_bytes()).map_err(DevstackError::path("write to", &list))?;
+        file.write_all(line.as_bytes())
+            .map_err(DevstackError::path("write to", &list))?;
     }
     Ok(false)
 }

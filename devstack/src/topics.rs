@@ -32,7 +32,9 @@ impl Topics {
             .set("bootstrap.servers", bootstrap)
             .set("log_level", "0")
             .create()?;
-        Ok(Self { client: Arc::new(client) })
+        Ok(Self {
+            client: Arc::new(client),
+        })
     }
 
     /// Creates a topic with one replica and the given settings (`retention.ms` and the like).
@@ -78,11 +80,15 @@ impl Topics {
         partitions: i32,
         replicas: i32,
     ) -> Result<bool, DevstackError> {
-        match self.create_replicated(name, partitions, replicas, &[]).await {
+        match self
+            .create_replicated(name, partitions, replicas, &[])
+            .await
+        {
             Ok(()) => Ok(true),
-            Err(DevstackError::Topic { code: RDKafkaErrorCode::TopicAlreadyExists, .. }) => {
-                Ok(false)
-            }
+            Err(DevstackError::Topic {
+                code: RDKafkaErrorCode::TopicAlreadyExists,
+                ..
+            }) => Ok(false),
             Err(error) => Err(error),
         }
     }
@@ -110,7 +116,10 @@ impl Topics {
         let mut list = TopicPartitionList::new();
         list.add_partition_offset(name, partition, Offset::Offset(before))?;
         let answer = self.client.delete_records(&list, &options()).await?;
-        answer.elements().iter().try_for_each(|element| Ok(element.error()?))
+        answer
+            .elements()
+            .iter()
+            .try_for_each(|element| Ok(element.error()?))
     }
 
     /// Grows a topic to `total` partitions.
@@ -119,8 +128,10 @@ impl Topics {
     /// `InvalidPartitions` when it has that many already.
     pub async fn increase_partitions(&self, name: &str, total: i32) -> Result<(), DevstackError> {
         let count = usize::try_from(total).unwrap_or_default();
-        let answers =
-            self.client.create_partitions([&NewPartitions::new(name, count)], &options()).await?;
+        let answers = self
+            .client
+            .create_partitions([&NewPartitions::new(name, count)], &options())
+            .await?;
         check("grow", answers)?;
         self.wait_for(name, |found| found == Some(total)).await
     }
@@ -140,7 +151,10 @@ impl Topics {
         let topic = list.topics().iter().find(|topic| topic.name() == name);
         // A partition counts once it has a leader: before that nobody can write to it.
         Ok(topic.filter(|topic| topic.error().is_none()).map(|topic| {
-            let led = topic.partitions().iter().filter(|partition| partition.leader() >= 0);
+            let led = topic
+                .partitions()
+                .iter()
+                .filter(|partition| partition.leader() >= 0);
             i32::try_from(led.count()).unwrap_or(i32::MAX)
         }))
     }
@@ -166,7 +180,9 @@ impl Topics {
 }
 
 fn options() -> AdminOptions {
-    AdminOptions::new().request_timeout(Some(LIMIT)).operation_timeout(Some(LIMIT))
+    AdminOptions::new()
+        .request_timeout(Some(LIMIT))
+        .operation_timeout(Some(LIMIT))
 }
 
 fn check(
@@ -175,6 +191,10 @@ fn check(
 ) -> Result<(), DevstackError> {
     answers.into_iter().try_for_each(|answer| match answer {
         Ok(_) => Ok(()),
-        Err((topic, code)) => Err(DevstackError::Topic { action, topic, code }),
+        Err((topic, code)) => Err(DevstackError::Topic {
+            action,
+            topic,
+            code,
+        }),
     })
 }

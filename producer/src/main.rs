@@ -104,8 +104,9 @@ fn listen(runtime: &Runtime, args: &EmitArgs, health: &Health) -> anyhow::Result
         .with_context(|| format!("cannot listen on --metrics-listen {address}"))?;
     let (_, librdkafka) = rdkafka::util::get_rdkafka_version();
     millrace_telemetry::build_info(&librdkafka);
-    tracing::info!(address = %bound, "serving /metrics, /healthz and /readyz");
-    Ok(())
+    // Printed whatever the log filter says: with port 0 nobody could know the address otherwise.
+    writeln!(io::stderr(), "metrics at http://{bound}/metrics")
+        .context("cannot write to standard error")
 }
 
 async fn connect(args: &EmitArgs) -> anyhow::Result<Submitter> {

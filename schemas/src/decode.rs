@@ -144,7 +144,7 @@ impl<'a> Cursor<'a> {
             field,
             at: error.valid_up_to(),
         })?;
-        limits::text(field, text)?;
+        limits::without_nul(field, text)?;
         Ok(text)
     }
 

@@ -97,6 +97,11 @@ fn list(shortfalls: &[Shortfall]) -> String {
 /// # Errors
 /// The topic is missing or weak, or Kafka did not answer.
 pub async fn check_replication(kafka: &KafkaArgs) -> Result<(), ReplicationError> {
+    check_within(kafka, PATIENCE).await
+}
+
+/// The same, with this much patience for each of two questions to Kafka.
+async fn check_within(kafka: &KafkaArgs, patience: Duration) -> Result<(), ReplicationError> {
     if kafka.allow_unreplicated {
         return Ok(());
     }
@@ -108,14 +113,14 @@ pub async fn check_replication(kafka: &KafkaArgs) -> Result<(), ReplicationError
         }
     };
     let config = kafka.client_config(Role::Admin)?;
-    let replicas = fewest_replicas(config.clone(), kafka.topic.clone())
+    let replicas = fewest_replicas(config.clone(), kafka.topic.clone(), patience)
         .await
         .map_err(unanswered("read the replicas"))?
         .ok_or_else(|| ReplicationError::TopicMissing {
             topic: kafka.topic.clone(),
             kafka: kafka.kafka.clone().unwrap_or_default(),
         })?;
-    let described = describe(&config, &kafka.topic)
+    let described = describe(&config, &kafka.topic, patience)
         .await
         .map_err(unanswered("read the configuration"))?;
     let shortfalls = shortfalls(replicas, &described);
@@ -130,10 +135,14 @@ pub async fn check_replication(kafka: &KafkaArgs) -> Result<(), ReplicationError
 }
 
 /// The number of replicas of the partition that has the fewest; none when there is no such topic.
-async fn fewest_replicas(config: ClientConfig, topic: String) -> Result<Option<usize>, KafkaError> {
+async fn fewest_replicas(
+    config: ClientConfig,
+    topic: String,
+    patience: Duration,
+) -> Result<Option<usize>, KafkaError> {
     let ask = move || {
         let client: AdminClient<DefaultClientContext> = config.create()?;
-        let metadata = client.inner().fetch_metadata(Some(&topic), PATIENCE)?;
+        let metadata = client.inner().fetch_metadata(Some(&topic), patience)?;
         let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else {
             return Ok(None);
         };
@@ -152,9 +161,13 @@ async fn fewest_replicas(config: ClientConfig, topic: String) -> Result<Option<u
     }
 }
 
-async fn describe(config: &ClientConfig, topic: &str) -> Result<ConfigResource, KafkaError> {
+async fn describe(
+    config: &ClientConfig,
+    topic: &str,
+    patience: Duration,
+) -> Result<ConfigResource, KafkaError> {
     let client: AdminClient<DefaultClientContext> = config.create()?;
-    let options = AdminOptions::new().request_timeout(Some(PATIENCE));
+    let options = AdminOptions::new().request_timeout(Some(patience));
     let mut answers = client
         .describe_configs([&ResourceSpecifier::Topic(topic)], &options)
         .await?;

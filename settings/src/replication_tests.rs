@@ -1,9 +1,13 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+use std::time::Duration;
+
 use rdkafka::admin::{ConfigEntry, ConfigResource, ConfigSource, OwnedResourceSpecifier};
 use rdkafka::mocking::MockCluster;
 
-use super::{MIN_INSYNC, ReplicationError, Shortfall, UNCLEAN, check_replication, shortfalls};
+use super::{
+    MIN_INSYNC, ReplicationError, Shortfall, UNCLEAN, check_replication, check_within, shortfalls,
+};
 use crate::kafka::KafkaArgs;
 
 fn described(entries: &[(&str, &str)]) -> ConfigResource {
@@ -83,6 +87,21 @@ async fn a_missing_topic_is_told_with_how_to_create_it_and_is_not_created() {
         let told = error.to_string();
         assert!(told.contains("--create --topic absent"), "{told}");
     }
+}
+
+#[tokio::test]
+async fn a_broker_that_does_not_answer_is_not_taken_for_a_sound_one() {
+    let cluster = MockCluster::new(1).unwrap();
+    cluster.create_topic("tasks", 1, 1).unwrap();
+    let kafka = KafkaArgs::new(&cluster.bootstrap_servers(), "tasks");
+    let error = check_within(&kafka, Duration::from_secs(2))
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(&error, ReplicationError::Unanswered { .. }),
+        "{error}"
+    );
+    assert!(error.to_string().contains("of topic tasks"), "{error}");
 }
 
 #[tokio::test]

@@ -93,8 +93,11 @@ pub async fn partitions(
         consumer,
         "SELECT r.partition, count(*) AS rows FROM task_results r \
          JOIN partition_progress p ON p.topic = r.topic AND p.partition = r.partition AND p.group_id = $1 \
+         LEFT JOIN position_history h ON h.group_id = p.group_id AND h.topic = p.topic AND h.partition = p.partition \
+           AND h.book = p.log_book - 1 \
          WHERE r.topic = $2 AND r.\"offset\" >= p.first_offset AND r.\"offset\" < p.next_offset \
-           AND r.duplicate_of IS NULL AND r.status <> 'failed' GROUP BY r.partition",
+           AND r.duplicate_of IS NULL AND r.status <> 'failed' \
+           AND r.completed_at >= coalesce(h.moved_at, '-infinity') GROUP BY r.partition",
     )
     .await?;
     let letters = counted(
@@ -102,6 +105,7 @@ pub async fn partitions(
         consumer,
         "SELECT d.partition, count(*) AS rows FROM dead_letters d \
          JOIN partition_progress p ON p.group_id = d.group_id AND p.topic = d.topic AND p.partition = d.partition \
+           AND p.log_book = d.log_book \
          WHERE d.group_id = $1 AND d.topic = $2 AND d.\"offset\" >= p.first_offset AND d.\"offset\" < p.next_offset \
            AND d.redriven_at IS NULL GROUP BY d.partition",
     )
@@ -179,7 +183,8 @@ pub async fn trace(
 ) -> Result<Vec<Traced>, Trouble> {
     let offsets: Vec<i64> = records.iter().map(|record| record.offset).collect();
     let letters: std::collections::HashSet<i64> = sqlx::query_scalar(
-        "SELECT \"offset\" FROM dead_letters WHERE group_id = $1 AND topic = $2 AND partition = $3 AND \"offset\" = ANY($4)",
+        "SELECT d.\"offset\" FROM dead_letters d JOIN partition_progress p USING (group_id, topic, partition, log_book) \
+         WHERE d.group_id = $1 AND d.topic = $2 AND d.partition = $3 AND d.\"offset\" = ANY($4)",
     )
     .bind(&consumer.group)
     .bind(&consumer.topic)

@@ -37,7 +37,14 @@ pub struct Counts {
 
 impl Counts {
     /// Nothing booked.
-    pub const NONE: Self = Self { results: 0, duplicates: 0, dead_letters: 0, parked: 0, gaps: 0, lost: 0 };
+    pub const NONE: Self = Self {
+        results: 0,
+        duplicates: 0,
+        dead_letters: 0,
+        parked: 0,
+        gaps: 0,
+        lost: 0,
+    };
 
     /// All of them together.
     #[must_use]
@@ -80,7 +87,9 @@ impl AddAssign for Counts {
 impl FromIterator<Outcome> for Counts {
     fn from_iter<I: IntoIterator<Item = Outcome>>(outcomes: I) -> Self {
         let mut counts = Self::NONE;
-        outcomes.into_iter().for_each(|outcome| counts.count(outcome));
+        outcomes
+            .into_iter()
+            .for_each(|outcome| counts.count(outcome));
         counts
     }
 }

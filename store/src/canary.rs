@@ -1,14 +1,23 @@
 //! The canary: tells a database that refuses a row from a database that is unwell.
 //!
-//! It writes a known-good row of the same shape on the same path and rolls it back. If that fails, nothing
-//! can be said about the task's row, and waiting is right; if it passes, the task's row is at fault.
+//! It writes known-good rows of the same shapes, for the same days, and rolls them back. If that fails,
+//! nothing can be said about the task's row, and waiting is right; if it passes, the task's row is at fault.
 
-use millrace_schemas::{Fingerprint, TaskEventRef, TaskId};
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use millrace_schemas::{Day, Fingerprint, TaskEventRef, TaskId};
 use sqlx::{Connection, PgConnection};
 
 use crate::connection::{Database, Purpose};
-use crate::copy::{Body, CopyIn, RESULT_COLUMNS, ResultRow};
-use crate::days;
+use crate::copy::{Body, CopyIn, DEDUP_COLUMNS, RESULT_COLUMNS, ResultRow};
+use crate::days::{self, Daily};
+use crate::dead_letters::{self, Setting};
+use crate::position::Consumer;
+use crate::rows::{DeadLetter, Ending, Reason, Settling};
+use crate::trouble::Trouble;
+
+const DAY_MS: u64 = 86_400_000;
 
 /// What the canary found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,33 +28,37 @@ pub(crate) enum Health {
     Unwell(String),
 }
 
-/// Sends the canary on a connection of its own, since the writer's may be what is broken.
-pub(crate) async fn send(database: &Database) -> Health {
-    match fly(database).await {
-        Ok(()) => Health::Well,
-        Err(trouble) => Health::Unwell(trouble.to_string()),
+/// Longest that a canary may take: it is no better than its own time limit.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// Sends the canary on a connection of its own, since the writer's may be what is broken. It writes a row
+/// for each of `days`, a key, and a dead letter.
+pub(crate) async fn send(database: &Database, days: &BTreeSet<Day>) -> Health {
+    match tokio::time::timeout(DEADLINE, fly(database, days)).await {
+        Ok(Ok(())) => Health::Well,
+        Ok(Err(trouble)) => Health::Unwell(trouble.to_string()),
+        Err(_) => Health::Unwell(format!("the canary took over {DEADLINE:?}")),
     }
 }
 
-async fn fly(database: &Database) -> Result<(), crate::trouble::Trouble> {
+async fn fly(database: &Database, days: &BTreeSet<Day>) -> Result<(), Trouble> {
     let mut connection = database.connect(Purpose::Writer).await?;
-    let outcome = try_row(&mut connection).await;
     // Closing without COMMIT is the rollback; a connection that failed in a COPY must not be used again.
-    drop(connection);
-    outcome
+    try_rows(&mut connection, days).await
 }
 
-async fn try_row(connection: &mut PgConnection) -> Result<(), crate::trouble::Trouble> {
-    let today = days::today(connection).await?;
+async fn try_rows(connection: &mut PgConnection, days: &BTreeSet<Day>) -> Result<(), Trouble> {
     let mut transaction = connection.begin().await?;
-    let now_ms = u64::try_from(today.days_since_epoch()).unwrap_or(0) * 86_400_000;
-    let event = TaskEventRef {
-        task_id: TaskId::mint_at(now_ms),
+    let today = days::today(&mut transaction).await?;
+    let first = days.first().copied().unwrap_or(today);
+    let first_ms = u64::try_from(first.days_since_epoch()).unwrap_or(0) * DAY_MS;
+    let mut event = TaskEventRef {
+        task_id: TaskId::mint_at(first_ms),
         task_type: "millrace.canary",
         tenant: "millrace",
         key: None,
         dedup_key: None,
-        submitted_at: i64::try_from(now_ms).unwrap_or(0) * 1_000,
+        submitted_at: i64::try_from(first_ms).unwrap_or(0) * 1_000,
         run_at: None,
         deadline: None,
         content_type: "application/json",
@@ -53,18 +66,52 @@ async fn try_row(connection: &mut PgConnection) -> Result<(), crate::trouble::Tr
         callback: None,
         payload: b"{\"canary\":true}",
     };
-    let mut copy = CopyIn::begin(&mut transaction, "task_results", RESULT_COLUMNS).await?;
-    copy.buffer().result(&ResultRow {
-        event: &event,
-        day: today,
-        fingerprint: Fingerprint([0; 16]),
-        topic: "canary",
-        partition: 0,
-        offset: 0,
-        completed_at: event.submitted_at,
-        body: Body::Payload,
-    });
+    let mut copy = CopyIn::begin(&mut transaction, Daily::Results.table(), RESULT_COLUMNS).await?;
+    for day in days.iter().copied().chain(days.is_empty().then_some(today)) {
+        let born_ms = u64::try_from(day.days_since_epoch()).unwrap_or(0) * DAY_MS;
+        event.task_id = TaskId::mint_at(born_ms);
+        copy.buffer().result(&ResultRow {
+            event: &event,
+            day,
+            fingerprint: Fingerprint([0; 16]),
+            topic: "canary",
+            partition: 0,
+            offset: 0,
+            completed_at: event.submitted_at,
+            body: Body::Payload,
+        });
+    }
     copy.finish().await?;
+    let table = Daily::Dedup.table_of(today);
+    let mut copy = CopyIn::begin(&mut transaction, &table, DEDUP_COLUMNS).await?;
+    let hash = TaskId::mint();
+    copy.buffer()
+        .dedup(hash.as_bytes(), event.task_id, Fingerprint([0; 16]), today);
+    copy.finish().await?;
+    try_letter(&mut transaction, event).await?;
     transaction.rollback().await?;
     Ok(())
+}
+
+async fn try_letter(connection: &mut PgConnection, event: TaskEventRef<'_>) -> Result<(), Trouble> {
+    let consumer = Consumer {
+        group: "millrace.canary".into(),
+        topic: "canary".into(),
+    };
+    let letter = DeadLetter::about_event(Reason::RowRefused, "canary");
+    let record = Settling {
+        offset: 0,
+        timestamp_ms: -1,
+        value: Box::default(),
+        ending: Ending::Payload,
+    };
+    let setting = Setting {
+        partition: 0,
+        log_book: 0,
+        record: &record,
+        letter: &letter,
+        event: Some(event),
+        with_failed_result: false,
+    };
+    dead_letters::write(connection, &consumer, &[setting]).await
 }

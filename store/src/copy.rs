@@ -2,7 +2,7 @@
 //!
 //! Rows are checked while they are written, so that a refusal by the database is rare: text is UTF-8
 //! without NUL by the decoder's contract, and a payload that calls itself JSON but is not, or nests too
-//! deep for the server's stack, is kept as bytes instead. Format: PostgreSQL manual, COPY, "Binary Format".
+//! deep for readers and for the server's stack, is kept as bytes instead. Format: PostgreSQL manual, COPY, "Binary Format".
 
 use millrace_schemas::{Day, Fingerprint, TaskEventRef, TaskId};
 use sqlx::PgConnection;
@@ -189,13 +189,43 @@ const fn postgres_day(day: Day) -> [u8; 4] {
     (day.days_since_epoch() - POSTGRES_EPOCH_DAYS).to_be_bytes()
 }
 
+/// How deep JSON may nest. Postgres' own limit depends on the server's stack; readers commonly stop at 128,
+/// and an answer wraps the result in a few levels of its own.
+const DEEPEST_JSON: usize = 120;
+
 /// Whether the content type says JSON (RFC 6838 `+json` suffixes included) and the payload is JSON that
-/// Postgres' `json` column accepts. serde_json bounds the nesting at 128.
+/// Postgres' `json` column accepts.
 pub(crate) fn stored_as_json(content_type: &str, payload: &[u8]) -> bool {
     let essence = content_type.split(';').next().unwrap_or_default().trim();
     (essence == "application/json" || essence.ends_with("+json"))
+        && !nests_deeper(payload, DEEPEST_JSON)
         && std::str::from_utf8(payload)
             .is_ok_and(|text| serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok())
+}
+
+/// Whether brackets outside of strings nest deeper; serde_json skips values without counting.
+fn nests_deeper(json: &[u8], limit: usize) -> bool {
+    let opening = |byte: &&u8| matches!(**byte, b'[' | b'{');
+    if json.iter().filter(opening).count() <= limit {
+        return false;
+    }
+    let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
+    for byte in json {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            b'[' | b'{' if !in_string => {
+                depth += 1;
+                if depth > limit {
+                    return true;
+                }
+            }
+            b']' | b'}' if !in_string => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    false
 }
 
 /// One COPY under way on a connection: rows are sent while they are encoded.

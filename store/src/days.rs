@@ -123,9 +123,18 @@ pub async fn ensure(connection: &mut PgConnection, retention: Retention) -> Resu
         let first = today.plus(-days(daily.kept_days(retention)));
         let mut day = first;
         while day <= today.plus(AHEAD) {
-            if !present.iter().any(|table| table.day == day) {
-                attach(&mut transaction, daily, day).await?;
-                attached += 1;
+            match present.iter().find(|table| table.day == day) {
+                None => {
+                    make(&mut transaction, daily, day).await?;
+                    attach(&mut transaction, daily, day).await?;
+                    attached += 1;
+                }
+                // The retention was raised after a drop had begun: what is left of the day comes back.
+                Some(table) if table.hanging == Hanging::Detached => {
+                    attach(&mut transaction, daily, day).await?;
+                    attached += 1;
+                }
+                Some(_) => {}
             }
             day = day.plus(1);
         }
@@ -134,19 +143,23 @@ pub async fn ensure(connection: &mut PgConnection, retention: Retention) -> Resu
     Ok(attached)
 }
 
+async fn make(connection: &mut PgConnection, daily: Daily, day: Day) -> Result<(), Trouble> {
+    let (parent, child) = (daily.table(), daily.table_of(day));
+    sqlx::query(AssertSqlSafe(format!(
+        "CREATE TABLE {child} (LIKE {parent} INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING INDEXES)"
+    )))
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
 async fn attach(connection: &mut PgConnection, daily: Daily, day: Day) -> Result<(), Trouble> {
     let (parent, child, next) = (daily.table(), daily.table_of(day), day.plus(1));
-    let statements = [
-        format!("CREATE TABLE {child} (LIKE {parent} INCLUDING DEFAULTS INCLUDING INDEXES)"),
-        format!(
-            "ALTER TABLE {parent} ATTACH PARTITION {child} FOR VALUES FROM ('{day}') TO ('{next}')"
-        ),
-    ];
-    for statement in statements {
-        sqlx::query(AssertSqlSafe(statement))
-            .execute(&mut *connection)
-            .await?;
-    }
+    sqlx::query(AssertSqlSafe(format!(
+        "ALTER TABLE {parent} ATTACH PARTITION {child} FOR VALUES FROM ('{day}') TO ('{next}')"
+    )))
+    .execute(connection)
+    .await?;
     Ok(())
 }
 
@@ -249,6 +262,12 @@ async fn drop_day(
         .await?;
     }
     let mut transaction = connection.begin().await?;
+    // A flush that began before midnight may still write to the day: nothing comes after the count.
+    sqlx::query(AssertSqlSafe(format!(
+        "LOCK TABLE {child} IN ACCESS EXCLUSIVE MODE"
+    )))
+    .execute(&mut *transaction)
+    .await?;
     if daily == Daily::Results {
         sqlx::query(AssertSqlSafe(format!(
             "INSERT INTO dropped_days (day, topic, partition, results) \

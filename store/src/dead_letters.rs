@@ -8,7 +8,7 @@ use sqlx::PgConnection;
 
 use crate::copy::Status;
 use crate::position::Consumer;
-use crate::rows::{DeadLetter, Settling, storable, uuid_of};
+use crate::rows::{DeadLetter, Settling, is_storable_ms, storable, uuid_of};
 use crate::trouble::Trouble;
 
 /// Longest error text kept, in bytes.
@@ -17,10 +17,14 @@ const ERROR_BYTES: usize = 2_000;
 /// A dead letter about to be written.
 pub(crate) struct Setting<'a> {
     pub partition: i32,
+    /// The book with which the partition's log began: offsets of another log name other records.
+    pub log_book: i32,
     pub record: &'a Settling,
     pub letter: &'a DeadLetter,
     /// The event, when the bytes decode.
     pub event: Option<TaskEventRef<'a>>,
+    /// Whether a failed result goes with it, where the id is known and free.
+    pub with_failed_result: bool,
 }
 
 /// Writes the letters and the failed results that go with them. A letter that is there already, from an
@@ -32,7 +36,9 @@ pub(crate) async fn write(
 ) -> Result<(), Trouble> {
     for setting in letters {
         write_letter(connection, consumer, setting).await?;
-        write_failed_result(connection, consumer, setting).await?;
+        if setting.with_failed_result {
+            write_failed_result(connection, consumer, setting).await?;
+        }
     }
     Ok(())
 }
@@ -47,6 +53,8 @@ async fn write_letter(
         record,
         letter,
         event,
+        log_book,
+        ..
     } = setting;
     let task_id = event.map(|event| event.task_id).or(letter.task_id);
     let tenant = event
@@ -57,14 +65,15 @@ async fn write_letter(
         .as_deref()
         .or_else(|| event.as_ref().and_then(TaskEventRef::record_key));
     sqlx::query(
-        "INSERT INTO dead_letters (group_id, topic, partition, \"offset\", run, task_id, tenant, task_type, reason, \
+        "INSERT INTO dead_letters (group_id, topic, partition, log_book, \"offset\", run, task_id, tenant, task_type, reason, \
            error, attempts, record_key, record_value, headers, record_time) \
-         VALUES ($1, $2, $3, $4, 0, $5, $6, $7, $8, $9, $10, $11, $12, $13::text::json, to_timestamp($14::bigint / 1000.0)) \
+         VALUES ($1, $2, $3, $4, $5, 0, $6, $7, $8, $9, $10, $11, $12, $13, $14::text::json, to_timestamp($15::bigint / 1000.0)) \
          ON CONFLICT DO NOTHING",
     )
     .bind(&consumer.group)
     .bind(&consumer.topic)
     .bind(partition)
+    .bind(log_book)
     .bind(record.offset)
     .bind(task_id.map(uuid_of))
     .bind(tenant.map(|tenant| storable(&tenant, 255)))
@@ -75,7 +84,7 @@ async fn write_letter(
     .bind(key)
     .bind(record.value.as_ref())
     .bind(headers_json(&letter.headers))
-    .bind((record.timestamp_ms >= 0).then_some(record.timestamp_ms))
+    .bind(Some(record.timestamp_ms).filter(is_storable_ms))
     .execute(connection)
     .await?;
     Ok(())
@@ -112,10 +121,8 @@ async fn write_failed_result(
         record,
         letter,
         event,
+        ..
     } = setting;
-    if !letter.reason.id_is_usable() {
-        return Ok(());
-    }
     let Some(task_id) = event.map(|event| event.task_id).or(letter.task_id) else {
         return Ok(());
     };
@@ -132,7 +139,8 @@ async fn write_failed_result(
          SELECT $1, $2, clock_timestamp(), $3, $4, born.day, $5::text::task_status, 0, 0, $6, $7, $8, $9, $10, $11, $12::text::json \
          FROM (SELECT DATE '1970-01-01' + $13 AS day) born \
          WHERE EXISTS (SELECT FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid \
-           WHERE i.inhparent = 'task_results'::regclass AND c.relname = 'task_results_' || to_char(born.day, 'YYYYMMDD')) \
+           WHERE i.inhparent = 'task_results'::regclass AND NOT i.inhdetachpending \
+           AND c.relname = 'task_results_' || to_char(born.day, 'YYYYMMDD')) \
          ON CONFLICT DO NOTHING",
     )
     .bind(uuid_of(task_id))

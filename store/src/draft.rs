@@ -1,43 +1,17 @@
-//! The rows of a flush before they are written: each record decoded, checked, and given a fate.
+//! The rows of a flush before they are written: each record decoded and checked.
 //!
-//! A fate is decided from the outside in: what the worker said, the id's day, the deduplication key, and
-//! last the table itself. Only the table's answer is final, so a draft may change until COMMIT.
+//! What can be told without the tables is told here: what the worker said, whether the bytes decode, and
+//! whether the id's day is kept. The rest of a record's fate is decided in [`crate::fate`].
 
-use millrace_schemas::{Decoded, Decoders, Fingerprint, TaskEventRef, TaskId};
+use millrace_schemas::{Decoded, Decoders, Fingerprint, TaskEventRef};
 
-use crate::books::Outcome;
-use crate::copy::{Body, ResultRow, Status};
+use crate::copy::{Body, ResultRow};
 use crate::days::Retention;
-use crate::dedup::{Keyed, Standing};
+use crate::fate::Fate;
 use crate::fence::Locked;
 use crate::flush::Part;
 use crate::position::Consumer;
 use crate::rows::{DeadLetter, Ending, Reason, Settling};
-
-/// How a record will end, as far as is known.
-#[derive(Debug)]
-pub(crate) enum Fate {
-    Result,
-    /// A repeat; `row` says whether it gets a row that points to the first.
-    Duplicate {
-        first: TaskId,
-        status: Status,
-        row: bool,
-    },
-    Dead(Box<DeadLetter>),
-    /// It was set aside when this offset was read before; the letter and the row are there.
-    DeadBefore,
-}
-
-impl Fate {
-    pub(crate) const fn outcome(&self) -> Outcome {
-        match self {
-            Self::Result => Outcome::Result,
-            Self::Duplicate { .. } => Outcome::Duplicate,
-            Self::Dead(_) | Self::DeadBefore => Outcome::DeadLetter,
-        }
-    }
-}
 
 /// A record on its way into the tables.
 #[derive(Debug)]
@@ -48,6 +22,8 @@ pub(crate) struct Draft<'a> {
     decoded: Option<Decoded<'a>>,
     pub fingerprint: Fingerprint,
     pub fate: Fate,
+    /// False when the database refused its dead letter together with a failed result.
+    failed_result_allowed: bool,
 }
 
 impl<'a> Draft<'a> {
@@ -59,9 +35,12 @@ impl<'a> Draft<'a> {
         retention: Retention,
     ) -> Self {
         let decoded = decoders.decode(&record.value);
-        let mut fingerprint = Fingerprint([0; 16]);
-        let fate = match (&decoded, of.refused.get(&record.offset), &record.ending) {
-            (_, Some(letter), _) => Fate::Dead(Box::new(letter.clone())),
+        let refusal = of.refused.get(&record.offset);
+        let fingerprint = decoded.as_ref().map_or(Fingerprint([0; 16]), |decoded| {
+            decoded.event().fingerprint()
+        });
+        let fate = match (&decoded, refusal, &record.ending) {
+            (_, Some(refusal), _) => Fate::Dead(Box::new(refusal.letter.clone())),
             (_, None, Ending::Dead(letter)) => Fate::Dead(letter.clone()),
             (Err(error), None, Ending::Payload) => Fate::Dead(Box::new(DeadLetter::about_event(
                 Reason::Undecodable,
@@ -69,7 +48,6 @@ impl<'a> Draft<'a> {
             ))),
             (Ok(decoded), None, Ending::Payload) => {
                 let event = decoded.event();
-                fingerprint = event.fingerprint();
                 let window = retention.window(locked.today);
                 if window.contains(&event.task_id.birth_day()) {
                     Fate::Result
@@ -84,39 +62,22 @@ impl<'a> Draft<'a> {
             decoded: decoded.ok(),
             fingerprint,
             fate,
+            failed_result_allowed: refusal.is_none_or(|refusal| refusal.with_failed_result),
         }
+    }
+
+    /// Partition and offset.
+    pub(crate) const fn place(&self) -> (i32, i64) {
+        (self.partition, self.record.offset)
+    }
+
+    /// Whether its dead letter comes with a failed result, where the id is known and free.
+    pub(crate) const fn has_failed_result(&self, letter: &DeadLetter) -> bool {
+        self.failed_result_allowed && letter.reason.id_is_usable()
     }
 
     pub(crate) fn event(&self) -> Option<TaskEventRef<'_>> {
         self.decoded.as_ref().map(Decoded::event)
-    }
-
-    /// Its deduplication key, when it is a candidate for a result.
-    pub(crate) fn keyed(&self) -> Option<Keyed> {
-        let event = self.event()?;
-        let hash = event.dedup_hash()?.0;
-        matches!(self.fate, Fate::Result).then_some(Keyed {
-            hash,
-            task_id: event.task_id,
-            fingerprint: self.fingerprint,
-            reply: event.reply,
-        })
-    }
-
-    /// Takes in what its deduplication key says.
-    pub(crate) fn stand(&mut self, standing: Standing) {
-        let row = self.event().is_some_and(|event| event.reply);
-        self.fate = match standing {
-            Standing::First => return,
-            Standing::DuplicateOf(first, status) => Fate::Duplicate { first, status, row },
-            Standing::ConflictWith(first) => Fate::Dead(Box::new(DeadLetter::about_event(
-                Reason::DedupConflict,
-                format!(
-                    "the deduplication key belongs to task {first} with another type, content type, key or payload; \
-                     use a new deduplication key for new content"
-                ),
-            ))),
-        };
     }
 
     /// Its row in `task_results`, if it is to have one by COPY. Failed results go with their dead letters.
@@ -133,7 +94,10 @@ impl<'a> Draft<'a> {
                 status,
                 row: true,
             } => Body::DuplicateOf(*first, *status),
-            Fate::Duplicate { row: false, .. } | Fate::Dead(_) | Fate::DeadBefore => return None,
+            Fate::Duplicate { row: false, .. }
+            | Fate::ResultBefore
+            | Fate::Dead(_)
+            | Fate::DeadBefore => return None,
         };
         Some(ResultRow {
             event,

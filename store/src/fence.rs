@@ -10,18 +10,34 @@ use uuid::Uuid;
 
 use crate::books::Counts;
 use crate::position::{Consumer, Fence};
-use crate::rows::Advance;
+use crate::rows::{Advance, is_storable_ms};
 use crate::trouble::Trouble;
 
 /// What the database said when the rows were locked.
 #[derive(Debug)]
 pub(crate) struct Locked {
-    /// Partitions that matched, ascending.
-    pub partitions: Vec<i32>,
+    /// Partitions that matched, ascending, each with the book with which its log began.
+    pub partitions: Vec<(i32, i32)>,
     /// The database's clock, microseconds since the Unix epoch.
     pub now: i64,
     /// The database's day.
     pub today: Day,
+}
+
+impl Locked {
+    /// The book with which the partition's log began; `None` when the partition did not match.
+    pub(crate) fn log_book(&self, partition: i32) -> Option<i32> {
+        let at = self
+            .partitions
+            .binary_search_by_key(&partition, |(partition, _)| *partition)
+            .ok()?;
+        self.partitions.get(at).map(|(_, log_book)| *log_book)
+    }
+
+    /// Whether the partition matched.
+    pub(crate) fn holds(&self, partition: i32) -> bool {
+        self.log_book(partition).is_some()
+    }
 }
 
 /// Locks the rows that match, in partition order.
@@ -32,7 +48,7 @@ pub(crate) async fn lock(
 ) -> Result<Locked, Trouble> {
     let (partitions, seqs, claims) = columns(fences);
     let rows = sqlx::query(
-        "SELECT p.partition, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS now, \
+        "SELECT p.partition, p.log_book, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS now, \
            (now() AT TIME ZONE 'UTC')::date - DATE '1970-01-01' AS today \
          FROM partition_progress p \
          JOIN unnest($3::int[], $4::bigint[], $5::uuid[]) AS f(partition, seq, claim) USING (partition, seq) \
@@ -52,7 +68,9 @@ pub(crate) async fn lock(
         today: Day::new(0),
     };
     for row in &rows {
-        locked.partitions.push(row.try_get("partition")?);
+        locked
+            .partitions
+            .push((row.try_get("partition")?, row.try_get("log_book")?));
         locked.now = row.try_get("now")?;
         locked.today = Day::new(row.try_get("today")?);
     }
@@ -86,7 +104,7 @@ pub(crate) async fn advance(
         .collect();
     let frontiers: Vec<Option<i64>> = moves
         .iter()
-        .map(|m| m.advance.and_then(|a| a.frontier_ms))
+        .map(|m| m.advance.and_then(|a| a.frontier_ms).filter(is_storable_ms))
         .collect();
     let nexts: Vec<Option<i64>> = moves
         .iter()

@@ -1,10 +1,10 @@
 //! One attempt at a flush: a single transaction that begins with the fence and ends with COMMIT.
 //!
-//! Fence, deduplication, rows, dead letters, position and books, in this order. Either all of it happens
+//! Fence, look-ups, keys, rows, dead letters, position and books, in this order. Either all of it happens
 //! for every partition that still matches, or nothing does. The writer repeats attempts; an attempt never
 //! does anything but its one transaction, and never decides what a failure means.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use millrace_schemas::{Day, Decoders};
 use sqlx::{Executor, PgConnection, Row};
@@ -13,9 +13,10 @@ use crate::books::{Counts, Outcome};
 use crate::copy::{CopyIn, RESULT_COLUMNS};
 use crate::days::{Daily, Retention};
 use crate::dead_letters::{self, Setting};
-use crate::dedup::{self, Writing};
-use crate::draft::{Draft, Fate};
+use crate::draft::Draft;
+use crate::fate::{self, Fate};
 use crate::fence::{self, Explained, FenceLoss, Locked, Move};
+use crate::look_up;
 use crate::position::{Consumer, Fence};
 use crate::rows::{Advance, DeadLetter, Settling};
 use crate::trouble::Trouble;
@@ -26,12 +27,29 @@ pub(crate) struct Part<'a> {
     pub partition: i32,
     pub fence: Fence,
     pub records: &'a [Settling],
-    /// Records that the database refused before: they become these dead letters.
-    pub refused: &'a HashMap<i64, DeadLetter>,
+    /// Records that the database refused before.
+    pub refused: &'a HashMap<i64, Refusal>,
     /// `None` while more of the same flush is to come.
     pub advance: Option<Advance>,
     /// Outcomes of former parts of this flush that the position passes with this one.
     pub earlier: Counts,
+}
+
+/// What becomes of a record that the database refused.
+#[derive(Debug, Clone)]
+pub(crate) struct Refusal {
+    pub letter: DeadLetter,
+    /// False once the letter was refused together with its failed result.
+    pub with_failed_result: bool,
+}
+
+/// Whether rows of a flush may be there already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Footing {
+    /// The fence says that they are new; if not, the primary key refuses them.
+    New,
+    /// They may be there: they are looked up first.
+    Repeat,
 }
 
 /// What an attempt needs beside its parts.
@@ -40,7 +58,7 @@ pub(crate) struct Setup<'a> {
     pub consumer: &'a Consumer,
     pub decoders: &'a Decoders,
     pub retention: Retention,
-    pub writing: Writing,
+    pub footing: Footing,
 }
 
 /// How one part ended.
@@ -73,7 +91,7 @@ impl Landed {
                     .submitted
                     .extend(draft.event().map(|event| event.submitted_at)),
                 Fate::Dead(letter) => landed.reasons.push(letter.reason),
-                Fate::Duplicate { .. } | Fate::DeadBefore => {}
+                Fate::ResultBefore | Fate::Duplicate { .. } | Fate::DeadBefore => {}
             }
         }
         landed
@@ -83,7 +101,9 @@ impl Landed {
 /// How far an attempt had come when it failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stage {
-    /// No row was sent: whatever failed, no task is at fault.
+    /// There was no connection.
+    Connect,
+    /// Nothing but the fence was asked for: whatever failed, no task is at fault.
     Fence,
     /// Rows were being written.
     Rows,
@@ -95,15 +115,18 @@ pub(crate) enum Stage {
 #[derive(Debug)]
 pub(crate) struct Trail {
     pub stage: Stage,
-    /// By partition and fence: what will be true if the COMMIT that was sent did happen.
+    /// By partition and fence: what will be true if a COMMIT that was sent did happen.
     pub in_doubt: Vec<(i32, Fence, Landed)>,
+    /// Birth days of the tasks in the attempt, within the kept days.
+    pub days: BTreeSet<Day>,
 }
 
 impl Default for Trail {
     fn default() -> Self {
         Self {
-            stage: Stage::Fence,
+            stage: Stage::Connect,
             in_doubt: Vec::new(),
+            days: BTreeSet::new(),
         }
     }
 }
@@ -123,35 +146,43 @@ pub(crate) async fn attempt(
         .collect();
     let locked = fence::lock(connection, setup.consumer, &fences).await?;
     let mut ends = unmatched(connection, setup.consumer, parts, &locked, trail).await?;
-    trail.in_doubt.clear();
+    trail.forget(parts);
     if locked.partitions.is_empty() {
         connection.execute("ROLLBACK").await?;
         return Ok(ends.into_values().collect());
     }
-    trail.stage = Stage::Rows;
     let mut drafts = drafts(setup, parts, &locked);
-    deduplicate(connection, setup, &mut drafts, &locked).await?;
-    write_rows(connection, setup, &mut drafts, &locked).await?;
-    write_dead_letters(connection, setup.consumer, &drafts).await?;
+    trail.days = days(&drafts, setup, &locked);
+    trail.stage = Stage::Rows;
+    settle(connection, setup, &mut drafts, &locked).await?;
     let landed = landed(parts, &drafts, &locked);
     let moves: Vec<Move> = landed
         .iter()
-        .map(|(index, landed)| movement(&parts[*index], landed))
+        .map(|(_, part, landed)| movement(part, landed))
         .collect();
     fence::advance(connection, setup.consumer, &moves).await?;
-    trail.in_doubt = landed
-        .iter()
-        .map(|(index, landed)| (parts[*index].partition, parts[*index].fence, landed.clone()))
-        .collect();
+    trail.in_doubt.extend(
+        landed
+            .iter()
+            .map(|(_, part, landed)| (part.partition, part.fence, landed.clone())),
+    );
     trail.stage = Stage::Commit;
     connection.execute("COMMIT").await?;
-    trail.in_doubt.clear();
+    trail.forget(parts);
     ends.extend(
         landed
             .into_iter()
-            .map(|(index, landed)| (index, PartEnd::Landed(landed))),
+            .map(|(index, _, landed)| (index, PartEnd::Landed(landed))),
     );
     Ok(ends.into_values().collect())
+}
+
+impl Trail {
+    /// Drops what was in doubt about these parts: it is known now.
+    fn forget(&mut self, parts: &[Part<'_>]) {
+        self.in_doubt
+            .retain(|(partition, ..)| !parts.iter().any(|part| part.partition == *partition));
+    }
 }
 
 /// Ends the parts that do not match: lost, or landed by a COMMIT whose answer never came.
@@ -161,10 +192,10 @@ async fn unmatched(
     parts: &[Part<'_>],
     locked: &Locked,
     trail: &Trail,
-) -> Result<std::collections::BTreeMap<usize, PartEnd>, Trouble> {
-    let mut ends = std::collections::BTreeMap::new();
+) -> Result<BTreeMap<usize, PartEnd>, Trouble> {
+    let mut ends = BTreeMap::new();
     for (index, part) in parts.iter().enumerate() {
-        if locked.partitions.binary_search(&part.partition).is_ok() {
+        if locked.holds(part.partition) {
             continue;
         }
         let doubted = trail
@@ -187,7 +218,7 @@ async fn unmatched(
 fn drafts<'a>(setup: &Setup<'_>, parts: &[Part<'a>], locked: &Locked) -> Vec<Draft<'a>> {
     let mut drafts = Vec::with_capacity(parts.iter().map(|part| part.records.len()).sum());
     for part in parts {
-        if locked.partitions.binary_search(&part.partition).is_ok() {
+        if locked.holds(part.partition) {
             drafts.extend(
                 part.records.iter().map(|record| {
                     Draft::new(part, record, setup.decoders, locked, setup.retention)
@@ -198,41 +229,33 @@ fn drafts<'a>(setup: &Setup<'_>, parts: &[Part<'a>], locked: &Locked) -> Vec<Dra
     drafts
 }
 
-async fn deduplicate(
-    connection: &mut PgConnection,
-    setup: &Setup<'_>,
-    drafts: &mut [Draft<'_>],
-    locked: &Locked,
-) -> Result<(), Trouble> {
-    let mut keyed = Vec::new();
-    let mut indices = Vec::new();
-    for (index, draft) in drafts.iter().enumerate() {
-        if let Some(task) = draft.keyed() {
-            keyed.push(task);
-            indices.push(index);
+/// Birth days of the tasks, as far as they are kept.
+fn days(drafts: &[Draft<'_>], setup: &Setup<'_>, locked: &Locked) -> BTreeSet<Day> {
+    let window = setup.retention.window(locked.today);
+    let mut days = BTreeSet::new();
+    let mut last = None;
+    for draft in drafts {
+        let day = draft.event().map(|event| event.task_id.birth_day());
+        if day != last {
+            days.extend(day.filter(|day| window.contains(day)));
+            last = day;
         }
     }
-    if keyed.is_empty() {
-        return Ok(());
-    }
-    let from = setup.retention.dedup_from(locked.today);
-    let standings = dedup::settle(connection, &keyed, locked.today, from, setup.writing).await?;
-    for (index, standing) in indices.into_iter().zip(standings) {
-        drafts[index].stand(standing);
-    }
-    Ok(())
+    days
 }
 
-async fn write_rows(
+/// Decides how each record ends, and writes keys, results and dead letters.
+async fn settle(
     connection: &mut PgConnection,
     setup: &Setup<'_>,
     drafts: &mut [Draft<'_>],
     locked: &Locked,
 ) -> Result<(), Trouble> {
-    match setup.writing {
-        Writing::Copy => copy_rows(connection, &target(drafts), setup, drafts, locked).await,
-        Writing::Merge => merge_rows(connection, setup, drafts, locked).await,
-    }
+    let (mut owners, mut present) = look_up::ask(connection, setup, drafts, locked).await?;
+    fate::decide(drafts, &mut owners, &mut present);
+    owners.write_new(connection, locked.today).await?;
+    copy_rows(connection, &target(drafts), setup, drafts, locked).await?;
+    write_dead_letters(connection, setup.consumer, drafts, locked).await
 }
 
 /// The day's own table when all rows are of one day, which spares the routing; else the parent.
@@ -276,102 +299,44 @@ async fn copy_rows(
     Ok(())
 }
 
-/// The path for rows that may be there already: staged in a temporary table, merged, and then each one
-/// that met another row learns what it is.
-async fn merge_rows(
-    connection: &mut PgConnection,
-    setup: &Setup<'_>,
-    drafts: &mut [Draft<'_>],
-    locked: &Locked,
-) -> Result<(), Trouble> {
-    connection
-        .execute("CREATE TEMPORARY TABLE merging (LIKE task_results) ON COMMIT DROP")
-        .await?;
-    copy_rows(connection, "merging", setup, drafts, locked).await?;
-    sqlx::query(
-        "INSERT INTO task_results (task_id, submitted_at, completed_at, \"offset\", partition, day, status, run, attempts, \
-           fingerprint, duplicate_of, topic, tenant, task_type, key, content_type, result, result_bytes, error) \
-         SELECT task_id, submitted_at, completed_at, \"offset\", partition, day, status, run, attempts, \
-           fingerprint, duplicate_of, topic, tenant, task_type, key, content_type, result, result_bytes, error \
-         FROM merging ON CONFLICT DO NOTHING",
-    )
-    .persistent(false)
-    .execute(&mut *connection)
-    .await?;
-    let met = sqlx::query(
-        "SELECT m.partition, m.\"offset\", r.task_id, r.tenant = m.tenant AND r.fingerprint = m.fingerprint AS same, \
-           r.topic = m.topic AND r.partition = m.partition AND r.\"offset\" = m.\"offset\" AS own, \
-           r.status = 'failed' AS failed \
-         FROM merging m JOIN task_results r ON r.day = m.day AND r.task_id = m.task_id \
-         WHERE (r.topic, r.partition, r.\"offset\") IS DISTINCT FROM (m.topic, m.partition, m.\"offset\") \
-           OR (r.status = 'failed' AND m.status <> 'failed')",
-    )
-    .persistent(false)
-    .fetch_all(&mut *connection)
-    .await?;
-    let places: HashMap<(i32, i64), usize> = drafts
-        .iter()
-        .enumerate()
-        .map(|(index, draft)| ((draft.partition, draft.record.offset), index))
-        .collect();
-    for row in met {
-        let place = (row.try_get("partition")?, row.try_get("offset")?);
-        let (same, own): (bool, bool) = (row.try_get("same")?, row.try_get("own")?);
-        let Some(draft) = places.get(&place).and_then(|index| drafts.get_mut(*index)) else {
-            continue;
-        };
-        let Some(id) = draft.event().map(|event| event.task_id) else {
-            continue;
-        };
-        draft.fate = match (own, same) {
-            (true, _) => Fate::DeadBefore,
-            (false, true) => Fate::Duplicate {
-                first: id,
-                status: crate::copy::Status::Success,
-                row: false,
-            },
-            (false, false) => Fate::Dead(Box::new(DeadLetter::about_event(
-                crate::rows::Reason::IdConflict,
-                format!(
-                    "task id {id} belongs to another task, of another tenant or with another content: mint a new id"
-                ),
-            ))),
-        };
-    }
-    Ok(())
-}
-
 async fn write_dead_letters(
     connection: &mut PgConnection,
     consumer: &Consumer,
     drafts: &[Draft<'_>],
+    locked: &Locked,
 ) -> Result<(), Trouble> {
     let letters: Vec<Setting<'_>> = drafts
         .iter()
         .filter_map(|draft| match &draft.fate {
             Fate::Dead(letter) => Some(Setting {
                 partition: draft.partition,
+                log_book: locked.log_book(draft.partition)?,
                 record: draft.record,
                 letter,
                 event: draft.event(),
+                with_failed_result: draft.has_failed_result(letter),
             }),
-            Fate::Result | Fate::Duplicate { .. } | Fate::DeadBefore => None,
+            Fate::Result | Fate::ResultBefore | Fate::Duplicate { .. } | Fate::DeadBefore => None,
         })
         .collect();
     dead_letters::write(connection, consumer, &letters).await
 }
 
 /// The outcomes of each part that matched, in the order of its records.
-fn landed(parts: &[Part<'_>], drafts: &[Draft<'_>], locked: &Locked) -> Vec<(usize, Landed)> {
+fn landed<'p, 'a>(
+    parts: &'p [Part<'a>],
+    drafts: &[Draft<'_>],
+    locked: &Locked,
+) -> Vec<(usize, &'p Part<'a>, Landed)> {
     let mut rest = drafts;
     let mut landed = Vec::with_capacity(parts.len());
     for (index, part) in parts.iter().enumerate() {
-        if locked.partitions.binary_search(&part.partition).is_err() {
+        if !locked.holds(part.partition) {
             continue;
         }
         let (own, others) = rest.split_at(part.records.len().min(rest.len()));
         rest = others;
-        landed.push((index, Landed::of(own)));
+        landed.push((index, part, Landed::of(own)));
     }
     landed
 }

@@ -34,10 +34,16 @@ pub async fn migrate(database: &Database, retention: Retention) -> Result<(), Mi
     let mut connection = database.connect(Purpose::Operations).await?;
     let schema = database.schema();
     let mut transaction = connection.begin().await.map_err(Trouble::from)?;
-    sqlx::query("SET LOCAL lock_timeout = '60s'")
-        .execute(&mut *transaction)
-        .await
-        .map_err(Trouble::from)?;
+    // Another migrator may be at work, and a migration may take its time.
+    for setting in [
+        "SET LOCAL lock_timeout = '60s'",
+        "SET LOCAL statement_timeout = '10min'",
+    ] {
+        sqlx::query(setting)
+            .execute(&mut *transaction)
+            .await
+            .map_err(Trouble::from)?;
+    }
     sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended('millrace.migrate.' || $1, 0))")
         .bind(schema)
         .execute(&mut *transaction)

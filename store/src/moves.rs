@@ -6,6 +6,7 @@
 
 use sqlx::{Connection, PgConnection, Row};
 
+use crate::books::Counts;
 use crate::deployment::{self, Deployment};
 use crate::position::{self, Consumer};
 use crate::trouble::Trouble;
@@ -20,6 +21,9 @@ pub struct Move {
     /// Whether the offsets so far were another log's: then nothing is booked as lost, and the new book
     /// begins at the target.
     pub another_log: bool,
+    /// Kafka's committed offset at this moment. It is taken note of, so that it does not look later as if
+    /// the database had gone back.
+    pub seen: Option<i64>,
 }
 
 /// Who moved it and why.
@@ -91,12 +95,13 @@ async fn apply_one(
     let Some(row) = row else {
         sqlx::query(
             "INSERT INTO partition_progress (group_id, topic, partition, seq, first_offset, next_offset, high_offset) \
-             VALUES ($1, $2, $3, 0, $4, $4, $4)",
+             VALUES ($1, $2, $3, 0, $4, $4, greatest($4, $5))",
         )
         .bind(&consumer.group)
         .bind(&consumer.topic)
         .bind(one.partition)
         .bind(one.to)
+        .bind(one.seen)
         .execute(connection)
         .await?;
         return Ok(Moved {
@@ -110,9 +115,9 @@ async fn apply_one(
     let from: i64 = row.try_get("next_offset")?;
     sqlx::query(
         "INSERT INTO position_history (group_id, topic, partition, book, first_offset, next_offset, high_offset, moved_to, \
-           results, duplicates, dead_letters, parked, gaps, lost, reason, moved_by) \
-         SELECT group_id, topic, partition, book, first_offset, next_offset, high_offset, $4, \
-           results, duplicates, dead_letters, parked, gaps, lost, $5, $6 \
+           results, duplicates, dead_letters, parked, gaps, lost, reason, moved_by, moved_at) \
+         SELECT group_id, topic, partition, book, first_offset, next_offset, greatest(high_offset, $7), $4, \
+           results, duplicates, dead_letters, parked, gaps, lost, $5, $6, clock_timestamp() \
          FROM partition_progress WHERE group_id = $1 AND topic = $2 AND partition = $3",
     )
     .bind(&consumer.group)
@@ -121,33 +126,36 @@ async fn apply_one(
     .bind(one.to)
     .bind(&why.reason)
     .bind(&why.by)
+    .bind(one.seen)
     .execute(&mut *connection)
     .await?;
-    let lost = if one.another_log {
-        0
+    let (skipped, replayed) = if one.another_log {
+        (0, 0)
     } else {
-        (one.to - from).max(0)
+        ((one.to - from).max(0), (from - one.to).max(0))
     };
-    let replayed = if one.another_log {
-        0
-    } else {
-        (from - one.to).max(0)
-    };
+    let settled =
+        settled_beyond(connection, consumer, one.partition, from, one.to, skipped).await?;
+    let lost = skipped - settled.total();
     // In another log nothing is settled yet, whatever the old one's height was.
     sqlx::query(
         "UPDATE partition_progress SET seq = seq + 1, book = book + 1, claim = NULL, owner = NULL, \
+           log_book = CASE WHEN $6 THEN book + 1 ELSE log_book END, \
            first_offset = $4::bigint - $5::bigint, next_offset = $4, \
            high_offset = CASE WHEN $6 THEN $4 ELSE greatest(high_offset, $4) END, \
            leader_epoch = NULL, frontier_time = NULL, unclean_starts = 0, \
-           results = 0, duplicates = 0, dead_letters = 0, parked = 0, gaps = 0, lost = $5 \
+           results = $7, duplicates = 0, dead_letters = $8, parked = 0, gaps = 0, lost = $9 \
          WHERE group_id = $1 AND topic = $2 AND partition = $3",
     )
     .bind(&consumer.group)
     .bind(&consumer.topic)
     .bind(one.partition)
     .bind(one.to)
-    .bind(lost)
+    .bind(skipped)
     .bind(one.another_log)
+    .bind(settled.results)
+    .bind(settled.dead_letters)
+    .bind(lost)
     .execute(connection)
     .await?;
     Ok(Moved {
@@ -156,6 +164,47 @@ async fn apply_one(
         to: one.to,
         lost,
         replayed,
+    })
+}
+
+/// What is settled in a range that is skipped: rows come before the position passes their offsets.
+async fn settled_beyond(
+    connection: &mut PgConnection,
+    consumer: &Consumer,
+    partition: i32,
+    from: i64,
+    to: i64,
+    skipped: i64,
+) -> Result<Counts, Trouble> {
+    if skipped == 0 {
+        return Ok(Counts::default());
+    }
+    // No index leads to a range of offsets, and this is a person's command: it may take its time.
+    sqlx::query("SET LOCAL statement_timeout = '10min'")
+        .execute(&mut *connection)
+        .await?;
+    let (results, dead_letters): (i64, i64) = sqlx::query_as(
+        "SELECT \
+           (SELECT count(*) FROM task_results r WHERE r.topic = $2 AND r.partition = $3 \
+             AND r.\"offset\" >= $4 AND r.\"offset\" < $5 AND r.duplicate_of IS NULL AND r.status <> 'failed' \
+             AND r.completed_at >= coalesce(h.moved_at, '-infinity')), \
+           (SELECT count(*) FROM dead_letters d WHERE d.group_id = $1 AND d.topic = $2 AND d.partition = $3 \
+             AND d.log_book = p.log_book AND d.\"offset\" >= $4 AND d.\"offset\" < $5) \
+         FROM partition_progress p LEFT JOIN position_history h ON h.group_id = p.group_id AND h.topic = p.topic \
+           AND h.partition = p.partition AND h.book = p.log_book - 1 \
+         WHERE p.group_id = $1 AND p.topic = $2 AND p.partition = $3",
+    )
+    .bind(&consumer.group)
+    .bind(&consumer.topic)
+    .bind(partition)
+    .bind(from)
+    .bind(to)
+    .fetch_one(connection)
+    .await?;
+    Ok(Counts {
+        results,
+        dead_letters,
+        ..Counts::default()
     })
 }
 

@@ -8,6 +8,7 @@ use sqlx::{PgConnection, Row, postgres::PgRow};
 use uuid::Uuid;
 
 use crate::books::Counts;
+use crate::rows::is_storable_ms;
 use crate::trouble::Trouble;
 
 /// One group on one topic: the first half of every key.
@@ -245,6 +246,10 @@ pub async fn refresh_frontier(
     consumer: &Consumer,
     idle: &[(i32, Fence, i64)],
 ) -> Result<(), Trouble> {
+    let idle: Vec<&(i32, Fence, i64)> = idle
+        .iter()
+        .filter(|(.., time)| is_storable_ms(time))
+        .collect();
     let partitions: Vec<i32> = idle.iter().map(|(partition, ..)| *partition).collect();
     let seqs: Vec<i64> = idle.iter().map(|(_, fence, _)| fence.seq).collect();
     let claims: Vec<Uuid> = idle.iter().map(|(_, fence, _)| fence.claim).collect();

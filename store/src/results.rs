@@ -79,7 +79,7 @@ async fn result_row(
 ) -> Result<Option<serde_json::Value>, Trouble> {
     let text: Option<String> = sqlx::query_scalar(
         "SELECT json_build_object('status', status, 'tenant', tenant, 'task_type', task_type, 'run', run, \
-           'attempts', attempts, 'key', key, 'content_type', content_type, 'result', result, \
+           'attempts', attempts, 'key', key, 'content_type', content_type, 'result', result::text, \
            'result_bytes', encode(result_bytes, 'base64'), 'error', error, 'duplicate_of', duplicate_of, \
            'topic', topic, 'partition', partition, 'offset', \"offset\", \
            'submitted_at', submitted_at, 'completed_at', completed_at)::text \
@@ -89,7 +89,17 @@ async fn result_row(
     .bind(uuid_of(id))
     .fetch_optional(connection)
     .await?;
-    text.map(|text| parse(&text)).transpose()
+    let Some(text) = text else { return Ok(None) };
+    let mut row = parse(&text)?;
+    // Postgres takes JSON that no Rust value holds, such as half a surrogate pair: that is shown as text.
+    if let Some(result) = row.get_mut("result")
+        && let Some(value) = result
+            .as_str()
+            .and_then(|text| serde_json::from_str(text).ok())
+    {
+        *result = value;
+    }
+    Ok(Some(row))
 }
 
 async fn letters(

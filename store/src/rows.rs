@@ -162,6 +162,12 @@ pub fn storable(text: &str, most: usize) -> String {
     clean
 }
 
+/// Whether Postgres can hold this time, in milliseconds since the Unix epoch. A record's timestamp is the
+/// producer's word, and may be anything.
+pub(crate) const fn is_storable_ms(ms: &i64) -> bool {
+    *ms >= 0 && *ms <= millrace_schemas::limits::LATEST_MICROS / 1_000
+}
+
 /// An id of ours as sqlx binds it.
 #[must_use]
 pub const fn uuid_of(id: TaskId) -> Uuid {

@@ -1,9 +1,9 @@
 //! A writer: one connection that lands flushes, whatever happens to the database meanwhile.
 //!
-//! It never gives up and never skips: an outage is waited out, a lost COMMIT answer is looked up, a row
-//! that meets another is merged, and a row that the database refuses is found by halving and becomes a dead
-//! letter, but only after the canary said that the database itself is well. The connection is its own, and
-//! survives nothing but a clean COMMIT or ROLLBACK.
+//! It never gives up and never skips: an outage is waited out, a lost COMMIT answer is looked up, rows that
+//! meet others are looked up before they are written again, and a row that the database refuses is found by
+//! halving and becomes a dead letter, but only after the canary said that the database itself is well. The
+//! connection is its own, and survives nothing but a clean COMMIT or ROLLBACK.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,30 +11,31 @@ use std::time::Duration;
 
 use millrace_schemas::Decoders;
 use sqlx::PgConnection;
-use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::books::{Counts, Outcome};
+use crate::books::Outcome;
 use crate::canary::{self, Health};
 use crate::connection::{Database, Purpose};
 use crate::days::{self, Retention};
-use crate::dedup::Writing;
 use crate::fence::FenceLoss;
-use crate::flush::{self, Part, PartEnd, Setup, Stage, Trail};
+use crate::flush::{self, Footing, Part, PartEnd, Setup, Stage, Trail};
+use crate::patience::Patience;
 use crate::position::{Consumer, Fence};
-use crate::rows::{DeadLetter, Flush, Reason, Share};
+use crate::progressing::{Cut, Progressing, choose, single_record};
+use crate::rows::{Flush, Reason};
 use crate::trouble::Trouble;
 
 /// Longest that one transaction may take, a little over the server's own statement timeout.
 const ATTEMPT_DEADLINE: Duration = Duration::from_secs(25);
-/// Flushes that a partition stays on the merging path after it met a row that was there.
-const MERGES_AFTER_CONFLICT: u32 = 16;
+/// Longest that making the missing days may take.
+const DAYS_DEADLINE: Duration = Duration::from_secs(30);
+/// Flushes for which a partition's rows are looked up first after it met one that was there.
+const LOOK_UPS_AFTER_CONFLICT: u32 = 16;
+/// Failures in a row after which the partitions of a flush are tried one by one, so that one whose row is
+/// locked holds up none of the others.
+const APART_AFTER: u32 = 2;
 /// Failures in a row, while rows were being written, before the canary is asked whose fault it is.
 const PATIENCE: u32 = 6;
-const FIRST_WAIT: Duration = Duration::from_millis(50);
-const LONGEST_WAIT: Duration = Duration::from_secs(3);
-/// How often a long outage is logged again.
-const REMIND: Duration = Duration::from_secs(10);
 
 /// How one partition's share of a flush ended.
 #[derive(Debug)]
@@ -70,7 +71,7 @@ pub enum End {
 pub struct Incidents {
     /// Attempts that failed because the database was away.
     pub outages: u64,
-    /// Attempts redone by merging.
+    /// Attempts redone because rows were there already.
     pub conflicts: u64,
     /// Attempts that the database refused while it was well.
     pub refusals: u64,
@@ -86,107 +87,9 @@ pub struct Writer {
     retention: Retention,
     /// Taken for each attempt and put back only when it ended cleanly: see the module's promise.
     connection: Option<PgConnection>,
-    /// Flushes for which a partition is still written by merging.
-    merging: HashMap<i32, u32>,
+    /// Flushes for which a partition's rows are still looked up first.
+    repeating: HashMap<i32, u32>,
     incidents: Incidents,
-}
-
-/// A share on its way.
-struct Progressing<'a> {
-    share: &'a Share,
-    fence: Fence,
-    landed: flush::Landed,
-    earlier: Counts,
-    refused: HashMap<i64, DeadLetter>,
-    end: Option<FenceLoss>,
-    complete: bool,
-}
-
-impl<'a> Progressing<'a> {
-    fn new(share: &'a Share) -> Self {
-        Self {
-            share,
-            fence: share.fence,
-            landed: flush::Landed::default(),
-            earlier: Counts::default(),
-            refused: HashMap::new(),
-            end: None,
-            complete: false,
-        }
-    }
-
-    const fn is_open(&self) -> bool {
-        self.end.is_none() && !self.complete
-    }
-
-    /// The next part, of at most `size` records.
-    fn part(&self, size: usize) -> Part<'_> {
-        let done = self.landed.outcomes.len();
-        let rest = self.share.records.get(done..).unwrap_or_default();
-        let records = rest.get(..size.min(rest.len())).unwrap_or_default();
-        Part {
-            partition: self.share.partition,
-            fence: self.fence,
-            records,
-            refused: &self.refused,
-            advance: (records.len() == rest.len()).then_some(self.share.advance),
-            earlier: self.earlier,
-        }
-    }
-
-    fn take_in(&mut self, end: PartEnd) {
-        match end {
-            PartEnd::Lost(loss) => self.end = Some(loss),
-            PartEnd::Landed(landed) => {
-                let done = self.landed.outcomes.len();
-                for (record, outcome) in self.share.records.iter().skip(done).zip(&landed.outcomes)
-                {
-                    if record.offset < self.share.advance.next_offset {
-                        self.earlier.count(*outcome);
-                    }
-                }
-                self.landed.outcomes.extend(landed.outcomes);
-                self.landed.submitted.extend(landed.submitted);
-                self.landed.reasons.extend(landed.reasons);
-                self.fence.seq += 1;
-                self.complete = self.landed.outcomes.len() == self.share.records.len();
-            }
-        }
-    }
-
-    fn into_end(self) -> ShareEnd {
-        let end = match self.end {
-            Some(loss) => End::Lost(loss),
-            None => End::Landed {
-                fence: self.fence,
-                outcomes: self.landed.outcomes,
-                submitted: self.landed.submitted,
-                reasons: self.landed.reasons,
-            },
-        };
-        ShareEnd {
-            partition: self.share.partition,
-            claim: self.share.fence.claim,
-            end,
-        }
-    }
-}
-
-/// How a flush is being cut while a refused row is looked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Cut {
-    /// All partitions in one transaction.
-    Together,
-    /// One partition at a time, at most so many records.
-    Alone(usize),
-}
-
-/// A row of failures.
-struct Trying {
-    failures: u32,
-    rows_failures: u32,
-    since: Option<Instant>,
-    reminded: Instant,
 }
 
 impl Writer {
@@ -198,7 +101,7 @@ impl Writer {
             consumer,
             retention,
             connection: None,
-            merging: HashMap::new(),
+            repeating: HashMap::new(),
             incidents: Incidents::default(),
         }
     }
@@ -213,37 +116,25 @@ impl Writer {
     pub async fn flush(&mut self, flush: &Flush, decoders: &Arc<Decoders>) -> Vec<ShareEnd> {
         let mut shares: Vec<Progressing<'_>> = flush.shares.iter().map(Progressing::new).collect();
         let mut cut = Cut::Together;
+        let mut turn = 0_usize;
         let mut trail = Trail::default();
-        let mut trying = Trying {
-            failures: 0,
-            rows_failures: 0,
-            since: None,
-            reminded: Instant::now(),
-        };
+        let mut patience = Patience::new();
         for share in &flush.shares {
             if share.may_repeat {
-                self.merging.entry(share.partition).or_insert(1);
+                self.repeating.entry(share.partition).or_insert(1);
             }
         }
-        while let Some(chosen) = choose(&shares, cut) {
+        while let Some(chosen) = choose(&shares, cut, turn) {
             let parts: Vec<Part<'_>> = chosen
                 .iter()
                 .filter_map(|index| shares.get(*index))
-                .map(|s| s.part(cut.size()))
+                .map(|share| share.part(cut.size()))
                 .collect();
-            let writing = if parts
-                .iter()
-                .any(|part| self.merging.contains_key(&part.partition))
-            {
-                Writing::Merge
-            } else {
-                Writing::Copy
-            };
-            let outcome = self.attempt(&parts, decoders, writing, &mut trail).await;
-            match outcome {
+            let footing = self.footing(&parts);
+            match self.attempt(&parts, decoders, footing, &mut trail).await {
                 Ok(ends) => {
-                    self.landed(&parts, writing);
-                    trying.recovered();
+                    self.landed(&parts, footing);
+                    patience.recovered();
                     for (index, end) in chosen.into_iter().zip(ends) {
                         if let Some(share) = shares.get_mut(index) {
                             share.take_in(end);
@@ -252,30 +143,29 @@ impl Writer {
                     cut = cut.grown();
                 }
                 Err(trouble) => {
-                    let partitions: Vec<i32> = parts.iter().map(|part| part.partition).collect();
-                    let single = single_record(&parts);
-                    if self
-                        .weigh(&trouble, &partitions, writing, &trail, &mut trying)
-                        .await
-                    {
+                    turn = turn.wrapping_add(1);
+                    let row_at_fault = self
+                        .weigh(&trouble, &parts, footing, &trail, &mut patience)
+                        .await;
+                    let (single, several) = (single_record(&parts), parts.len() > 1);
+                    let smaller = Cut::smaller(&parts);
+                    if row_at_fault {
                         self.incidents.refusals += 1;
-                        cut = match (cut, single) {
-                            (_, Some(offset)) => {
-                                if !refuse(&mut shares, &chosen, offset, &trouble) {
-                                    trying.wait(&trouble).await;
+                        match (single, smaller) {
+                            (Some(offset), _) => {
+                                let share = chosen.first().and_then(|index| shares.get_mut(*index));
+                                if !share.is_some_and(|share| share.refuse(offset, &trouble)) {
+                                    patience.wait(&trouble).await;
                                 }
-                                cut
                             }
-                            (Cut::Together, None) => Cut::Alone(usize::MAX),
-                            (Cut::Alone(size), None) => {
-                                let most = shares
-                                    .iter()
-                                    .map(|s| s.share.records.len())
-                                    .max()
-                                    .unwrap_or(1);
-                                Cut::Alone((size.min(most) / 2).max(1))
-                            }
-                        };
+                            (None, Some(smaller)) => cut = smaller,
+                            (None, None) => patience.wait(&trouble).await,
+                        }
+                    } else if several
+                        && trail.stage != Stage::Connect
+                        && patience.failures >= APART_AFTER
+                    {
+                        cut = Cut::Alone(usize::MAX);
                     }
                 }
             }
@@ -283,14 +173,23 @@ impl Writer {
         shares.into_iter().map(Progressing::into_end).collect()
     }
 
+    fn footing(&self, parts: &[Part<'_>]) -> Footing {
+        let repeats = |part: &Part<'_>| self.repeating.contains_key(&part.partition);
+        if parts.iter().any(repeats) {
+            Footing::Repeat
+        } else {
+            Footing::New
+        }
+    }
+
     async fn attempt(
         &mut self,
         parts: &[Part<'_>],
         decoders: &Decoders,
-        writing: Writing,
+        footing: Footing,
         trail: &mut Trail,
     ) -> Result<Vec<PartEnd>, Trouble> {
-        trail.stage = Stage::Fence;
+        trail.stage = Stage::Connect;
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
             None => self.database.connect(Purpose::Writer).await?,
@@ -299,7 +198,7 @@ impl Writer {
             consumer: &self.consumer,
             decoders,
             retention: self.retention,
-            writing,
+            footing,
         };
         let attempt = flush::attempt(&mut connection, &setup, parts, trail);
         match tokio::time::timeout(ATTEMPT_DEADLINE, attempt).await {
@@ -314,14 +213,14 @@ impl Writer {
         }
     }
 
-    fn landed(&mut self, parts: &[Part<'_>], writing: Writing) {
-        if writing == Writing::Merge {
+    fn landed(&mut self, parts: &[Part<'_>], footing: Footing) {
+        if footing == Footing::Repeat {
             for part in parts {
-                if let Some(left) = self.merging.get_mut(&part.partition) {
+                if let Some(left) = self.repeating.get_mut(&part.partition) {
                     *left = left.saturating_sub(1);
                 }
             }
-            self.merging.retain(|_, left| *left > 0);
+            self.repeating.retain(|_, left| *left > 0);
         }
     }
 
@@ -329,26 +228,31 @@ impl Writer {
     async fn weigh(
         &mut self,
         trouble: &Trouble,
-        partitions: &[i32],
-        writing: Writing,
+        parts: &[Part<'_>],
+        footing: Footing,
         trail: &Trail,
-        trying: &mut Trying,
+        patience: &mut Patience,
     ) -> bool {
+        let partitions: Vec<i32> = parts.iter().map(|part| part.partition).collect();
         if trail.stage == Stage::Commit {
             self.incidents.unknown_commits += 1;
             tracing::warn!(error = %trouble, "the answer to a COMMIT was lost: looking up whether it happened");
         }
         match trouble {
-            Trouble::Conflict(detail) if writing == Writing::Copy => {
+            Trouble::Conflict(detail) if footing == Footing::New => {
                 self.incidents.conflicts += 1;
-                tracing::info!(detail, ?partitions, "rows are there already: merging");
+                tracing::info!(
+                    detail,
+                    ?partitions,
+                    "rows are there already: looking them up"
+                );
                 for partition in partitions {
-                    self.merging.insert(*partition, MERGES_AFTER_CONFLICT);
+                    self.repeating.insert(partition, LOOK_UPS_AFTER_CONFLICT);
                 }
                 return false;
             }
             Trouble::Refused(detail) if trail.stage == Stage::Rows => {
-                match canary::send(&self.database).await {
+                match canary::send(&self.database, &trail.days).await {
                     Health::Well => {
                         tracing::warn!(
                             detail,
@@ -367,15 +271,15 @@ impl Writer {
         }
         self.incidents.outages += 1;
         if trail.stage == Stage::Rows {
-            trying.rows_failures += 1;
-            if trying.rows_failures.is_multiple_of(PATIENCE)
-                && canary::send(&self.database).await == Health::Well
+            patience.rows_failures += 1;
+            if patience.rows_failures.is_multiple_of(PATIENCE)
+                && canary::send(&self.database, &trail.days).await == Health::Well
             {
                 tracing::warn!(error = %trouble, ?partitions, "the flush keeps failing while the database is well: looking for the row");
                 return true;
             }
         }
-        trying.wait(trouble).await;
+        patience.wait(trouble).await;
         false
     }
 
@@ -384,107 +288,13 @@ impl Writer {
             let mut connection = self.database.connect(Purpose::Operations).await?;
             days::ensure(&mut connection, self.retention).await
         };
+        let made = tokio::time::timeout(DAYS_DEADLINE, made);
         match made.await {
-            Ok(count) => tracing::info!(count, "made the days that were missing"),
-            Err(trouble) => {
-                tracing::warn!(error = %trouble, "the missing days could not be made yet")
+            Ok(Ok(count)) => tracing::info!(count, "made the days that were missing"),
+            Ok(Err(trouble)) => {
+                tracing::warn!(error = %trouble, "the missing days could not be made yet");
             }
+            Err(_) => tracing::warn!("making the missing days took over {DAYS_DEADLINE:?}"),
         }
     }
-}
-
-impl Trying {
-    async fn wait(&mut self, trouble: &Trouble) {
-        self.failures += 1;
-        let now = Instant::now();
-        if self.since.is_none() {
-            self.since = Some(now);
-            self.reminded = now;
-            tracing::warn!(error = %trouble, "the database is not available: waiting, nothing is lost");
-        } else if now.duration_since(self.reminded) >= REMIND {
-            self.reminded = now;
-            let waited = self
-                .since
-                .map_or(0, |since| now.duration_since(since).as_secs());
-            tracing::warn!(error = %trouble, waited_s = waited, "the database is still not available");
-        }
-        let wait = FIRST_WAIT
-            .saturating_mul(1 << self.failures.min(10))
-            .min(LONGEST_WAIT);
-        tokio::time::sleep(wait).await;
-    }
-
-    fn recovered(&mut self) {
-        if let Some(since) = self.since.take() {
-            tracing::info!(
-                waited_s = since.elapsed().as_secs_f64(),
-                "the database is back: flushed"
-            );
-        }
-        self.failures = 0;
-        self.rows_failures = 0;
-    }
-}
-
-impl Cut {
-    const fn size(self) -> usize {
-        match self {
-            Self::Together => usize::MAX,
-            Self::Alone(size) => size,
-        }
-    }
-
-    /// After a success the parts grow again.
-    const fn grown(self) -> Self {
-        match self {
-            Self::Together => Self::Together,
-            Self::Alone(size) => Self::Alone(size.saturating_mul(2)),
-        }
-    }
-}
-
-/// Indices of the shares in the next attempt; `None` when all have ended.
-fn choose(shares: &[Progressing<'_>], cut: Cut) -> Option<Vec<usize>> {
-    let mut open = shares
-        .iter()
-        .enumerate()
-        .filter(|(_, share)| share.is_open())
-        .map(|(index, _)| index);
-    let chosen: Vec<usize> = match cut {
-        Cut::Together => open.collect(),
-        Cut::Alone(_) => open.next().into_iter().collect(),
-    };
-    (!chosen.is_empty()).then_some(chosen)
-}
-
-/// The offset of the only record in the attempt, if there is only one.
-fn single_record(parts: &[Part<'_>]) -> Option<i64> {
-    match parts {
-        [part] => match part.records {
-            [record] => Some(record.offset),
-            _ => None,
-        },
-        _ => None,
-    }
-}
-
-/// Makes a dead letter of the one record that the database refuses. False when it was made before, and
-/// it is the letter that is refused: then only waiting is left.
-fn refuse(
-    shares: &mut [Progressing<'_>],
-    chosen: &[usize],
-    offset: i64,
-    trouble: &Trouble,
-) -> bool {
-    let Some(share) = chosen.first().and_then(|index| shares.get_mut(*index)) else {
-        return false;
-    };
-    tracing::warn!(partition = share.share.partition, offset, error = %trouble, "the database refuses this record: dead letter");
-    share
-        .refused
-        .insert(
-            offset,
-            DeadLetter::about_event(Reason::RowRefused, trouble.to_string()),
-        )
-        .is_none()
 }

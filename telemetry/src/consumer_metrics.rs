@@ -4,9 +4,10 @@
 //! exists for each record, its latency, comes in as a [`LatencyBatch`]. What belongs to a single
 //! partition is in [`crate::PartitionMetrics`].
 
-use crate::buckets::{LATENCY_BOUNDS, LatencyBatch, LatencyHistogram};
 use crate::definition::{Definition, Kind};
+use crate::latency::{LATENCY_BOUNDS, LatencyBatch, LatencyHistogram};
 use crate::partition_metrics::PartitionMetrics;
+use crate::seconds_counter::SecondsCounter;
 use metrics::{Counter, Gauge};
 use std::sync::Arc;
 use std::time::Duration;
@@ -172,8 +173,8 @@ struct Handles {
     in_flight_bytes: Gauge,
     limit_events: Gauge,
     limit_bytes: Gauge,
-    soft: Counter,
-    hard: Counter,
+    soft: SecondsCounter,
+    hard: SecondsCounter,
 }
 
 /// Handles to a worker's metrics. Cloning is cheap; clones count into the same series.
@@ -214,8 +215,8 @@ impl ConsumerMetrics {
             in_flight_bytes: IN_FLIGHT_BYTES.gauge(&[]),
             limit_events: LIMIT_EVENTS.gauge(&[]),
             limit_bytes: LIMIT_BYTES.gauge(&[]),
-            soft: BACKPRESSURE.counter(&["soft"]),
-            hard: BACKPRESSURE.counter(&["hard"]),
+            soft: BACKPRESSURE.seconds_counter(&["soft"]),
+            hard: BACKPRESSURE.seconds_counter(&["hard"]),
         }))
     }
 
@@ -294,11 +295,10 @@ impl ConsumerMetrics {
 
     /// The worker held back for this long since the last call (once a tick, say).
     pub fn held_back(&self, pressure: Pressure, time: Duration) {
-        let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
         match pressure {
             Pressure::Soft => &self.0.soft,
             Pressure::Hard => &self.0.hard,
         }
-        .increment(micros);
+        .add(time);
     }
 }

@@ -1,8 +1,7 @@
 //! What the worker and Postgres do together: flushes, claims, errors, days.
 
-use crate::buckets::Buckets;
 use crate::definition::{Definition, Kind};
-use metrics::{Counter, HistogramFn};
+use metrics::{Counter, Histogram};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -130,9 +129,9 @@ pub enum RedoPath {
 
 #[derive(Debug)]
 struct Handles {
-    seconds: Arc<Buckets>,
-    rows: Arc<Buckets>,
-    bytes: Arc<Buckets>,
+    seconds: Histogram,
+    rows: Histogram,
+    bytes: Histogram,
     errors: [Counter; 5],
     fence_losses: Counter,
     claims: [Counter; 3],

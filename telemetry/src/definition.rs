@@ -4,17 +4,17 @@
 //! or without its help text. Names follow the Prometheus rules that `promtool check metrics`
 //! enforces: base units (`_seconds`, `_bytes`), counters end in `_total`.
 
-use crate::buckets::Buckets;
-use crate::recorder::{self, Amount};
-use metrics::{Counter, Gauge, Key, Label};
-use std::sync::Arc;
+use crate::recorder::exporter;
+use crate::seconds_counter::SecondsCounter;
+use crate::standing_gauges::HeldGauge;
+use metrics::{Counter, Gauge, Histogram, Key, Label, Unit};
 
 /// What a metric measures and how it is exposed.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Kind {
     /// A count that only grows.
     Counter,
-    /// A duration that only grows; held in microseconds, exposed in seconds.
+    /// A duration that only grows, in whole seconds.
     CounterSeconds,
     /// A value that goes up and down.
     Gauge,
@@ -65,30 +65,45 @@ impl Definition {
         Key::from_parts(self.name, labels)
     }
 
+    /// The base unit, which the name ends in.
+    pub(crate) fn unit(&self) -> Option<Unit> {
+        let name = self.name.strip_suffix("_total").unwrap_or(self.name);
+        if name.ends_with("_seconds") {
+            Some(Unit::Seconds)
+        } else if name.ends_with("_bytes") {
+            Some(Unit::Bytes)
+        } else {
+            None
+        }
+    }
+
     /// The counter with these label values; it exists from now on, at zero.
     pub(crate) fn counter(&self, values: &[&str]) -> Counter {
         debug_assert!(matches!(self.kind, Kind::Counter | Kind::CounterSeconds));
-        let amount: Arc<Amount> =
-            recorder::series().get_or_create_counter(&self.key(values), Arc::clone);
-        Counter::from_arc(amount)
+        exporter().counter(&self.key(values))
+    }
+
+    /// The counter of durations with these label values; it exists from now on, at zero.
+    pub(crate) fn seconds_counter(&self, values: &[&str]) -> SecondsCounter {
+        debug_assert_eq!(self.kind, Kind::CounterSeconds);
+        SecondsCounter::new(self.counter(values))
     }
 
     /// The gauge with these label values; it exists from now on, at zero.
     pub(crate) fn gauge(&self, values: &[&str]) -> Gauge {
         debug_assert_eq!(self.kind, Kind::Gauge);
-        let amount: Arc<Amount> =
-            recorder::series().get_or_create_gauge(&self.key(values), Arc::clone);
-        Gauge::from_arc(amount)
+        exporter().gauge(&self.key(values))
     }
 
-    /// Ends the gauge with these label values: the next scrape no longer shows it.
-    pub(crate) fn end_gauge(&self, values: &[&str]) {
-        recorder::series().delete_gauge(&self.key(values));
+    /// The gauge with these label values; it disappears within 60 s of the last handle.
+    pub(crate) fn held_gauge(&self, values: &[&str]) -> HeldGauge {
+        debug_assert_eq!(self.kind, Kind::Gauge);
+        exporter().held_gauge(&self.key(values))
     }
 
     /// The histogram with these label values; it exists from now on, empty.
-    pub(crate) fn histogram(&self, values: &[&str]) -> Arc<Buckets> {
+    pub(crate) fn histogram(&self, values: &[&str]) -> Histogram {
         debug_assert!(matches!(self.kind, Kind::Histogram(_)));
-        recorder::series().get_or_create_histogram(&self.key(values), Arc::clone)
+        exporter().histogram(&self.key(values))
     }
 }

@@ -8,13 +8,12 @@
 //! A leaf of the workspace: it knows neither Kafka nor Postgres.
 
 mod broker_metrics;
-mod buckets;
 mod build_info;
 mod consumer_metrics;
 mod database_metrics;
 mod definition;
-mod exposition;
 mod health;
+mod latency;
 mod listener;
 pub mod logging;
 mod partition_metrics;
@@ -22,17 +21,19 @@ mod probe;
 mod process_metrics;
 mod producer_metrics;
 mod recorder;
+mod seconds_counter;
+mod standing_gauges;
 
 pub use broker_metrics::{BrokerErrorKind, BrokerMetrics};
-pub use buckets::{LatencyBatch, LatencyHistogram};
 pub use build_info::build_info;
 pub use consumer_metrics::{ConsumerMetrics, Outcome, Pressure, RebalanceEvent};
 pub use database_metrics::{ClaimResult, DatabaseErrorKind, DatabaseMetrics, RedoPath};
 pub use definition::{Definition, Kind, definitions};
-pub use exposition::render;
 pub use health::{Health, Heartbeat};
+pub use latency::{LatencyBatch, LatencyHistogram};
 pub use listener::serve;
 pub use logging::LogFormat;
 pub use partition_metrics::PartitionMetrics;
 pub use probe::{ProbeError, probe};
 pub use producer_metrics::EmitMetrics;
+pub use recorder::render;

@@ -3,8 +3,8 @@
 //! It answers from memory, touches neither Kafka nor Postgres, and ends with the process's
 //! shutdown token. Health answers are JSON: 200 when well, 503 naming each component and reason.
 
-use crate::exposition::{self, CONTENT_TYPE};
 use crate::health::{Health, Report};
+use crate::recorder::render;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -13,6 +13,9 @@ use std::io;
 use std::net::SocketAddr;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+
+/// The content type of the Prometheus text format.
+const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Starts listening and returns the bound address (port 0 picks a free one). The listener runs
 /// on its own task until `shutdown` is cancelled.
@@ -43,7 +46,7 @@ pub async fn serve(
 
 async fn metrics(State(health): State<Health>) -> Response {
     health.publish();
-    ([(header::CONTENT_TYPE, CONTENT_TYPE)], exposition::render()).into_response()
+    ([(header::CONTENT_TYPE, CONTENT_TYPE)], render()).into_response()
 }
 
 async fn healthz(State(health): State<Health>) -> Response {

@@ -1,13 +1,12 @@
-//! Gauges of one partition, alive exactly as long as somebody owns the partition.
+//! Gauges of one partition, shown as long as somebody owns the partition.
 //!
 //! A worker that lost a partition must not go on reporting its lag beside the new owner, so the
-//! series belong to a [`PartitionMetrics`] and end when the last one for that partition is dropped:
-//! the next scrape no longer shows them. A partition that is taken again while the old handle
-//! still drains keeps its series.
+//! series belong to a [`PartitionMetrics`]: when the last one for that partition is dropped, they
+//! disappear within 60 s. Until then they stay, however seldom a value changes.
 
 use crate::definition::{Definition, Kind};
-use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use crate::standing_gauges::HeldGauge;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 const LAG: Definition = Definition {
     name: "kafka_consumergroup_lag",
@@ -55,89 +54,76 @@ pub(crate) const DEFINITIONS: &[&Definition] = &[
     &STOPPED,
 ];
 
-/// How many handles each (group, topic, partition) has.
-static HANDLES: Mutex<BTreeMap<[String; 3], usize>> = Mutex::new(BTreeMap::new());
+/// Records and seconds.
+type Lag = (HeldGauge, HeldGauge);
 
 /// The series of one owned partition. Hold it as long as the partition is owned.
 #[derive(Debug)]
 pub struct PartitionMetrics {
     /// Group, topic, partition.
     labels: [String; 3],
+    lag: Mutex<Option<Lag>>,
+    position: OnceLock<HeldGauge>,
+    log_end: OnceLock<HeldGauge>,
+    committed: OnceLock<HeldGauge>,
+    stopped: OnceLock<HeldGauge>,
 }
 
 impl PartitionMetrics {
     pub(crate) fn new(group: &str, topic: &str, partition: i32) -> PartitionMetrics {
-        let labels = [group.to_owned(), topic.to_owned(), partition.to_string()];
-        let mut handles = HANDLES.lock().unwrap_or_else(PoisonError::into_inner);
-        *handles.entry(labels.clone()).or_insert(0) += 1;
-        drop(handles);
-        let metrics = PartitionMetrics { labels };
+        let metrics = PartitionMetrics {
+            labels: [group.to_owned(), topic.to_owned(), partition.to_string()],
+            lag: Mutex::new(None),
+            position: OnceLock::new(),
+            log_end: OnceLock::new(),
+            committed: OnceLock::new(),
+            stopped: OnceLock::new(),
+        };
         metrics.stopped(false);
         metrics
     }
 
-    fn with_group(&self) -> [&str; 3] {
-        let [group, topic, partition] = &self.labels;
-        [group, topic, partition]
-    }
-
-    fn without_group(&self) -> [&str; 2] {
+    fn set(&self, gauge: &OnceLock<HeldGauge>, definition: &Definition, value: f64) {
         let [_, topic, partition] = &self.labels;
-        [topic, partition]
+        gauge
+            .get_or_init(|| definition.held_gauge(&[topic, partition]))
+            .set(value);
     }
 
     /// The distance to the end of the log in records, and the age of the oldest unsettled record
     /// in seconds (0 when nothing waits). `None` while unknown: no sample is better than a wrong
-    /// one.
+    /// one, so the last known lag disappears within 60 s.
     pub fn lag(&self, lag: Option<(u64, f64)>) {
-        match lag {
-            Some((records, seconds)) => {
-                LAG.gauge(&self.with_group()).set(records as f64);
-                LAG_SECONDS.gauge(&self.with_group()).set(seconds);
-            }
-            None => {
-                LAG.end_gauge(&self.with_group());
-                LAG_SECONDS.end_gauge(&self.with_group());
-            }
-        }
+        let mut shown = self.lag.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some((records, seconds)) = lag else {
+            *shown = None;
+            return;
+        };
+        let [group, topic, partition] = &self.labels;
+        let labels = [group.as_str(), topic, partition];
+        let gauges =
+            shown.get_or_insert_with(|| (LAG.held_gauge(&labels), LAG_SECONDS.held_gauge(&labels)));
+        gauges.0.set(records as f64);
+        gauges.1.set(seconds);
     }
 
     /// The durable position: the first offset that is not settled.
     pub fn position(&self, offset: i64) {
-        POSITION.gauge(&self.without_group()).set(offset as f64);
+        self.set(&self.position, &POSITION, offset as f64);
     }
 
     /// The end of the log.
     pub fn log_end(&self, offset: i64) {
-        LOG_END.gauge(&self.without_group()).set(offset as f64);
+        self.set(&self.log_end, &LOG_END, offset as f64);
     }
 
     /// The offset that Kafka holds for the group.
     pub fn committed(&self, offset: i64) {
-        COMMITTED.gauge(&self.without_group()).set(offset as f64);
+        self.set(&self.committed, &COMMITTED, offset as f64);
     }
 
     /// Whether the partition stands still and needs a decision.
     pub fn stopped(&self, stopped: bool) {
-        STOPPED
-            .gauge(&self.without_group())
-            .set(if stopped { 1.0 } else { 0.0 });
-    }
-}
-
-impl Drop for PartitionMetrics {
-    fn drop(&mut self) {
-        // The lock is held to the end, so that a handle made meanwhile does not lose its series.
-        let mut handles = HANDLES.lock().unwrap_or_else(PoisonError::into_inner);
-        match handles.get_mut(&self.labels) {
-            Some(count) if *count > 1 => *count -= 1,
-            _ => {
-                handles.remove(&self.labels);
-                self.lag(None);
-                for definition in [&POSITION, &LOG_END, &COMMITTED, &STOPPED] {
-                    definition.end_gauge(&self.without_group());
-                }
-            }
-        }
+        self.set(&self.stopped, &STOPPED, if stopped { 1.0 } else { 0.0 });
     }
 }

@@ -3,7 +3,6 @@
 //! Where a value cannot be read (another operating system), its metric is left out.
 
 use crate::definition::{Definition, Kind};
-use crate::exposition::{number, write_head, write_sample};
 use std::fs;
 
 const CPU_SECONDS: Definition = Definition {
@@ -48,24 +47,22 @@ pub(crate) const DEFINITIONS: &[&Definition] = &[
 /// Linux reports times in units of USER_HZ, which is 100 on every architecture it runs on.
 const TICKS_PER_SECOND: f64 = 100.0;
 
-/// Appends the process's metrics.
-pub(crate) fn render(text: &mut String) {
+/// Sets the process's metrics to what they are now.
+pub(crate) fn publish() {
     let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    let values = [
-        (&CPU_SECONDS, cpu_seconds(&stat)),
+    if let Some(seconds) = cpu_seconds(&stat) {
+        CPU_SECONDS.counter(&[]).absolute(seconds as u64);
+    }
+    let gauges = [
         (&RESIDENT_BYTES, resident_bytes()),
         (&OPEN_FDS, open_fds()),
         (&MAX_FDS, max_fds()),
         (&START_TIME, start_time(&stat)),
     ];
-    for (definition, value) in values {
-        let Some(value) = value else { continue };
-        let kind = match definition.kind {
-            Kind::CounterSeconds | Kind::Counter => "counter",
-            Kind::Gauge | Kind::Histogram(_) => "gauge",
-        };
-        write_head(text, definition.name, kind, definition.help);
-        write_sample(text, definition.name, "", &number(value));
+    for (definition, value) in gauges {
+        if let Some(value) = value {
+            definition.gauge(&[]).set(value);
+        }
     }
 }
 

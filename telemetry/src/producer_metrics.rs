@@ -1,7 +1,7 @@
 //! What `producer emit` read, sent and refused.
 
-use crate::buckets::{LATENCY_BOUNDS, LatencyBatch, LatencyHistogram};
 use crate::definition::{Definition, Kind};
+use crate::latency::{LATENCY_BOUNDS, LatencyBatch, LatencyHistogram};
 use metrics::{Counter, Gauge};
 use std::sync::Arc;
 

@@ -64,6 +64,9 @@ pub enum ClaimError {
     /// Kafka.
     #[error(transparent)]
     Log(#[from] LogError),
+    /// Kafka did not take a commit from us: the partition may be another member's by now.
+    #[error("Kafka did not confirm that the partition is ours: {0}")]
+    NotOurs(rdkafka::error::KafkaError),
     /// The question could not be run.
     #[error("asking the brokers was cut off: {0}")]
     CutOff(#[from] tokio::task::JoinError),

@@ -181,10 +181,4 @@ impl Running {
     pub const fn epoch(&self) -> Option<LeaderEpoch> {
         self.epoch
     }
-
-    /// How many records wait in the batch.
-    #[must_use]
-    pub fn waiting(&self) -> usize {
-        self.batch.len()
-    }
 }

@@ -11,18 +11,21 @@ use millrace_telemetry::PartitionMetrics;
 use super::claims::Ahead;
 use super::partition::Running;
 use super::stop::StopReason;
+use crate::engine::Offset;
 
 /// Where a partition of ours stands.
 #[derive(Debug)]
 pub enum Standing {
     /// A claim is under way, or will be tried again at `due`.
     Claiming {
-        /// Which attempt: an answer to an older one is ignored.
-        attempt: u64,
-        /// When to ask again; `None` while one is under way.
+        /// When to ask; `None` while a claim is under way.
         due: Option<Instant>,
-        /// What the next attempt allows.
+        /// What the claim allows.
         ahead: Ahead,
+        /// A position that Kafka must accept from us first, where our ownership is in doubt.
+        confirm: Option<i64>,
+        /// The end of a wide gap that the claim's look at the log vouches for.
+        vouched: Option<Offset>,
     },
     /// Claimed, assigned and read.
     Running(Box<Running>),

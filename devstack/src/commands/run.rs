@@ -35,7 +35,9 @@ impl Run {
         let not_run = scratch.path().join("not-run");
         let (program, arguments) = self.command.split_first().context("no command")?;
         let mut command = Command::new(program);
-        command.args(arguments).env("MILLRACE_TEST_NOT_RUN", &not_run);
+        command
+            .args(arguments)
+            .env("MILLRACE_TEST_NOT_RUN", &not_run);
 
         let servers = self.servers().await?;
         if self.for_tests {
@@ -67,9 +69,13 @@ impl Run {
     async fn servers(&self) -> Result<Servers, DevstackError> {
         let apache = self.kafka == KafkaChoice::Apache;
         if self.for_tests && apache && !can_run_apache_kafka("Apache Kafka").await? {
-            return Ok(Servers::PostgresOnly(Box::new(PrivatePostgres::start_temp().await?)));
+            return Ok(Servers::PostgresOnly(Box::new(
+                PrivatePostgres::start_temp().await?,
+            )));
         }
-        Ok(Servers::Stack(Box::new(Stack::start_temp(&self.kafka).await?)))
+        Ok(Servers::Stack(Box::new(
+            Stack::start_temp(&self.kafka).await?,
+        )))
     }
 }
 
@@ -83,7 +89,9 @@ enum Servers {
 async fn wait_for(mut command: Command, program: &str) -> anyhow::Result<ExitStatus> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut child = command.spawn().with_context(|| format!("start {program}"))?;
+    let mut child = command
+        .spawn()
+        .with_context(|| format!("start {program}"))?;
     let mark = ProcessMark::of(child.id());
     let mut ended = tokio::task::spawn_blocking(move || child.wait());
     loop {
@@ -98,7 +106,9 @@ async fn wait_for(mut command: Command, program: &str) -> anyhow::Result<ExitSta
 }
 
 fn name_suites_not_run(list: &Path) {
-    let Ok(text) = std::fs::read_to_string(list) else { return };
+    let Ok(text) = std::fs::read_to_string(list) else {
+        return;
+    };
     let count = text.lines().count();
     eprintln!("\n{count} suite(s) could not run here:");
     for line in text.lines() {
@@ -108,11 +118,17 @@ fn name_suites_not_run(list: &Path) {
 
 fn exit_code(status: ExitStatus) -> ExitCode {
     use std::os::unix::process::ExitStatusExt as _;
-    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
+    let code = status
+        .code()
+        .or_else(|| status.signal().map(|signal| 128 + signal));
     ExitCode::from(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1))
 }
 
 /// Only its variables' names are of interest.
 fn nowhere() -> StackEnv {
-    StackEnv { kafka: String::new(), database_url: String::new(), schema: String::new() }
+    StackEnv {
+        kafka: String::new(),
+        database_url: String::new(),
+        schema: String::new(),
+    }
 }

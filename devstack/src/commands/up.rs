@@ -33,7 +33,11 @@ impl Up {
         println!("{}", sentence(&found));
         println!("  Kafka     {} ({})", record.env.kafka, record.kafka);
         println!("  topics    {TOPIC} and {DLQ_TOPIC}, {PARTITIONS} partitions each if new");
-        println!("  Postgres  {}, schema {}", place(&record.env.database_url), record.env.schema);
+        println!(
+            "  Postgres  {}, schema {}",
+            place(&record.env.database_url),
+            record.env.schema
+        );
         println!("  to use it    . {}", shown(&stack.env_file()).display());
         println!("  to end it    make down");
         Ok(ExitCode::SUCCESS)

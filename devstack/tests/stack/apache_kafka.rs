@@ -5,20 +5,33 @@ use crate::within;
 
 #[tokio::test]
 async fn apache_kafka_keeps_acknowledged_records_over_a_kill_on_the_same_address() {
-    if !can_run_apache_kafka("devstack: Apache Kafka over a kill").await.unwrap() {
+    if !can_run_apache_kafka("devstack: Apache Kafka over a kill")
+        .await
+        .unwrap()
+    {
         return;
     }
     within(180, async {
-        let mut kafka = ApacheKafka::start_temp(KafkaOptions::default()).await.unwrap();
+        let mut kafka = ApacheKafka::start_temp(KafkaOptions::default())
+            .await
+            .unwrap();
         let bootstrap = kafka.bootstrap();
-        kafka.create_topic("kept", 3, &[("retention.ms", "-1")]).await.unwrap();
+        kafka
+            .create_topic("kept", 3, &[("retention.ms", "-1")])
+            .await
+            .unwrap();
         produce(&bootstrap, "kept", 1, &[b"one", b"two", b"three"]).await;
 
         kafka.kill().await.unwrap();
+        let t = std::time::Instant::now();
         kafka.start_again().await.unwrap();
+        eprintln!("TIMING again {:?}", t.elapsed());
 
         assert_eq!(kafka.bootstrap(), bootstrap);
-        assert_eq!(read_all(&bootstrap, "kept", 1).await, [&b"one"[..], b"two", b"three"]);
+        assert_eq!(
+            read_all(&bootstrap, "kept", 1).await,
+            [&b"one"[..], b"two", b"three"]
+        );
         produce(&bootstrap, "kept", 1, &[b"four"]).await;
         kafka.restart().await.unwrap();
         assert_eq!(read_all(&bootstrap, "kept", 1).await.len(), 4);
@@ -32,9 +45,15 @@ async fn topics_are_made_grown_trimmed_and_deleted() {
         return;
     }
     within(180, async {
-        let kafka = ApacheKafka::start_temp(KafkaOptions::default()).await.unwrap();
+        let kafka = ApacheKafka::start_temp(KafkaOptions::default())
+            .await
+            .unwrap();
         let topics = kafka.topics().unwrap();
-        assert_eq!(topics.partitions("tasks").await.unwrap(), None, "nothing makes itself");
+        assert_eq!(
+            topics.partitions("tasks").await.unwrap(),
+            None,
+            "nothing makes itself"
+        );
 
         assert!(topics.ensure("tasks", 2, 1).await.unwrap());
         assert!(!topics.ensure("tasks", 2, 1).await.unwrap(), "it exists");
@@ -46,7 +65,10 @@ async fn topics_are_made_grown_trimmed_and_deleted() {
         kafka.delete_topic("tasks").await.unwrap();
         assert_eq!(topics.partitions("tasks").await.unwrap(), None);
         let again = kafka.delete_topic("tasks").await;
-        assert!(matches!(again, Err(DevstackError::Topic { .. })), "{again:?}");
+        assert!(
+            matches!(again, Err(DevstackError::Topic { .. })),
+            "{again:?}"
+        );
     })
     .await;
 }

@@ -17,7 +17,9 @@ fn member(bootstrap: &str, protocol: &str) -> BaseConsumer {
         .set("auto.offset.reset", "earliest")
         .set("fetch.wait.max.ms", "10");
     if protocol == "classic" {
-        config.set("session.timeout.ms", "1500").set("heartbeat.interval.ms", "200");
+        config
+            .set("session.timeout.ms", "1500")
+            .set("heartbeat.interval.ms", "200");
     }
     let consumer: BaseConsumer = config.create().unwrap();
     consumer.subscribe(&["tasks"]).unwrap();
@@ -35,8 +37,10 @@ fn share(bootstrap: &str, protocol: &str, records: usize) -> (usize, BTreeSet<Ve
                 seen.insert(record.payload().unwrap_or_default().to_vec());
             }
         }
-        let owners =
-            members.iter().filter(|m| m.assignment().is_ok_and(|list| list.count() > 0)).count();
+        let owners = members
+            .iter()
+            .filter(|m| m.assignment().is_ok_and(|list| list.count() > 0))
+            .count();
         if (owners == 2 && seen.len() == records) || Instant::now() > deadline {
             return (owners, seen);
         }
@@ -51,7 +55,13 @@ async fn two_consumers_of_a_group_share_the_records_under_both_protocols() {
             broker.create_topic("tasks", 4).unwrap();
             for partition in 0..4 {
                 let payload = format!("of {partition}");
-                produce(broker.bootstrap(), "tasks", partition, &[payload.as_bytes()]).await;
+                produce(
+                    broker.bootstrap(),
+                    "tasks",
+                    partition,
+                    &[payload.as_bytes()],
+                )
+                .await;
             }
             let bootstrap = broker.bootstrap().to_owned();
             let shared = tokio::task::spawn_blocking(move || share(&bootstrap, protocol, 4));

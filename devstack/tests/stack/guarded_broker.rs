@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use millrace_devstack::{EmbeddedBroker, GuardOptions};
@@ -10,27 +11,34 @@ use rdkafka::{ClientConfig, Message as _, Offset, TopicPartitionList};
 use crate::log_reader::produce;
 use crate::within;
 
-const RECORDS: u64 = 30_000;
-const RECORD_BYTES: usize = 1_000;
+/// What is sent and how it is read.
+#[derive(Clone, Copy)]
+struct Load {
+    partitions: i32,
+    records: u64,
+    record_bytes: usize,
+    /// The reader commits after so many records, and then rests.
+    commit_every: u64,
+    rest: Duration,
+}
 
-/// An idempotent producer that sends as fast as it is allowed to.
-fn send_all(bootstrap: &str) {
+/// An idempotent producer that sends as fast as it is allowed to, round robin.
+fn send_all(bootstrap: &str, load: Load) {
     let producer: ThreadedProducer<_> = ClientConfig::new()
         .set("bootstrap.servers", bootstrap)
         .set("enable.idempotence", "true")
         .set("linger.ms", "5")
         .create()
         .unwrap();
-    for n in 0..RECORDS {
-        let mut payload = vec![b'.'; RECORD_BYTES];
+    for (n, partition) in (0..load.records).zip((0..load.partitions).cycle()) {
+        let mut payload = vec![b'.'; load.record_bytes];
         payload[..8].copy_from_slice(&n.to_be_bytes());
-        let mut record: BaseRecord<'_, (), [u8]> =
-            BaseRecord::to("tasks").partition(0).payload(&payload);
+        let mut record: BaseRecord<'_, (), [u8]> = BaseRecord::to("tasks")
+            .partition(partition)
+            .payload(&payload);
         while let Err((error, back)) = producer.send(record) {
-            assert!(matches!(
-                error,
-                KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull)
-            ));
+            let full = KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull);
+            assert_eq!(error, full);
             record = back;
             std::thread::sleep(Duration::from_millis(5));
         }
@@ -38,50 +46,80 @@ fn send_all(bootstrap: &str) {
     producer.flush(Duration::from_secs(120)).unwrap();
 }
 
-/// A reader that commits every 200 records, at about ten megabytes a second.
-fn read_slowly(bootstrap: &str) -> Vec<u64> {
+/// A slow reader of all partitions. Returns the numbers seen in each.
+fn read_slowly(bootstrap: &str, load: Load) -> BTreeMap<i32, Vec<u64>> {
     let consumer: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", bootstrap)
         .set("group.id", "workers")
         .set("enable.auto.commit", "false")
+        .set("enable.auto.offset.store", "true")
         .set("auto.offset.reset", "error")
         .set("fetch.wait.max.ms", "10")
         .create()
         .unwrap();
     let mut list = TopicPartitionList::new();
-    list.add_partition_offset("tasks", 0, Offset::Beginning).unwrap();
+    for partition in 0..load.partitions {
+        list.add_partition_offset("tasks", partition, Offset::Beginning)
+            .unwrap();
+    }
     consumer.assign(&list).unwrap();
-    let mut seen = Vec::new();
+    let mut seen = BTreeMap::<i32, Vec<u64>>::new();
+    let mut count = 0;
     let deadline = Instant::now() + Duration::from_secs(120);
-    while (seen.len() as u64) < RECORDS && Instant::now() < deadline {
-        let Some(record) = consumer.poll(Duration::from_millis(100)) else { continue };
+    while count < load.records && Instant::now() < deadline {
+        let Some(record) = consumer.poll(Duration::from_millis(100)) else {
+            continue;
+        };
         let record = record.unwrap();
         let number = record.payload().unwrap().first_chunk().unwrap();
-        seen.push(u64::from_be_bytes(*number));
-        if seen.len().is_multiple_of(200) {
-            consumer.commit_message(&record, CommitMode::Sync).unwrap();
-            std::thread::sleep(Duration::from_millis(20));
+        let of_partition = seen.entry(record.partition()).or_default();
+        of_partition.push(u64::from_be_bytes(*number));
+        count += 1;
+        if count.is_multiple_of(load.commit_every) {
+            consumer.commit_consumer_state(CommitMode::Sync).unwrap();
+            std::thread::sleep(load.rest);
         }
     }
     seen
+}
+
+/// Sends and reads at once; asserts that each partition has its numbers once and in order.
+async fn put_through(broker: &EmbeddedBroker, load: Load) {
+    broker.create_topic("tasks", load.partitions).unwrap();
+    let (to_send, to_read) = (broker.bootstrap().to_owned(), broker.bootstrap().to_owned());
+    let sender = tokio::task::spawn_blocking(move || send_all(&to_send, load));
+    let reader = tokio::task::spawn_blocking(move || read_slowly(&to_read, load));
+
+    let seen = reader.await.unwrap();
+    sender.await.unwrap();
+
+    for (partition, first) in (0..load.partitions).zip(0u64..) {
+        let step = usize::try_from(load.partitions).unwrap();
+        let sent = (first..load.records).step_by(step);
+        let seen = &seen[&partition];
+        assert!(
+            seen.iter().copied().eq(sent),
+            "partition {partition}: each once and in order, {} seen",
+            seen.len()
+        );
+    }
+    println!("{:?}", broker.state());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn thirty_megabytes_through_one_partition_with_a_slow_reader_lose_nothing() {
     within(150, async {
         let broker = EmbeddedBroker::start_guarded(GuardOptions::new("tasks", "workers")).unwrap();
-        broker.create_topic("tasks", 12).unwrap();
-        let bootstrap = broker.bootstrap().to_owned();
-        let address = bootstrap.clone();
-        let sender = tokio::task::spawn_blocking(move || send_all(&address));
-        let reader = tokio::task::spawn_blocking(move || read_slowly(&bootstrap));
+        let load = Load {
+            partitions: 1,
+            records: 30_000,
+            record_bytes: 1_000,
+            commit_every: 200,
+            rest: Duration::from_millis(20),
+        };
+        put_through(&broker, load).await;
 
-        let seen = reader.await.unwrap();
-        sender.await.unwrap();
-
-        assert!(seen.iter().copied().eq(0..RECORDS), "each once, in order: {}", seen.len());
         let state = broker.state();
-        println!("{state:?}");
         assert!(state.holds > 1, "the producer had to wait more than once");
         assert!(state.truncated, "what was read was dropped");
         assert_eq!(state.lost, 0, "but nothing else");
@@ -90,10 +128,35 @@ async fn thirty_megabytes_through_one_partition_with_a_slow_reader_lose_nothing(
     .await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn the_order_of_every_partition_stays_through_many_holds() {
+    within(150, async {
+        let options = GuardOptions {
+            hold_above: 200_000,
+            release_below: 100_000,
+            ..GuardOptions::new("tasks", "workers")
+        };
+        let broker = EmbeddedBroker::start_guarded(options).unwrap();
+        let load = Load {
+            partitions: 12,
+            records: 60_000,
+            record_bytes: 400,
+            commit_every: 1_000,
+            rest: Duration::from_millis(10),
+        };
+        put_through(&broker, load).await;
+        assert!(broker.state().holds > 3);
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn records_that_were_dropped_unread_are_told() {
     within(60, async {
-        let options = GuardOptions { hold_above: u64::MAX, ..GuardOptions::new("tasks", "workers") };
+        let options = GuardOptions {
+            hold_above: u64::MAX,
+            ..GuardOptions::new("tasks", "workers")
+        };
         let broker = EmbeddedBroker::start_guarded(options).unwrap();
         broker.create_topic("tasks", 1).unwrap();
         let megabyte = vec![b'x'; 900_000];

@@ -14,8 +14,13 @@ pub async fn produce(bootstrap: &str, topic: &str, partition: i32, payloads: &[&
         .create()
         .unwrap();
     for payload in payloads {
-        let record = FutureRecord::<(), [u8]>::to(topic).partition(partition).payload(*payload);
-        producer.send(record, Duration::from_secs(30)).await.unwrap();
+        let record = FutureRecord::<(), [u8]>::to(topic)
+            .partition(partition)
+            .payload(*payload);
+        producer
+            .send(record, Duration::from_secs(30))
+            .await
+            .unwrap();
     }
     producer.flush(Duration::from_secs(30)).unwrap();
 }
@@ -31,10 +36,12 @@ pub async fn read_all(bootstrap: &str, topic: &str, partition: i32) -> Vec<Vec<u
             .create()
             .unwrap();
         let mut list = TopicPartitionList::new();
-        list.add_partition_offset(&topic, partition, Offset::Beginning).unwrap();
+        list.add_partition_offset(&topic, partition, Offset::Beginning)
+            .unwrap();
         consumer.assign(&list).unwrap();
-        let (_, end) =
-            consumer.fetch_watermarks(&topic, partition, Duration::from_secs(30)).unwrap();
+        let (_, end) = consumer
+            .fetch_watermarks(&topic, partition, Duration::from_secs(30))
+            .unwrap();
         let mut payloads = Vec::new();
         let deadline = Instant::now() + Duration::from_secs(30);
         while i64::try_from(payloads.len()).unwrap() < end && Instant::now() < deadline {

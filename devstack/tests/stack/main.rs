@@ -1,5 +1,9 @@
 //! The servers of the stack, for real: what survives a kill, and what ends with whom.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a failed step fails the test")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a failed step fails the test"
+)]
 
 mod apache_kafka;
 mod embedded_broker;

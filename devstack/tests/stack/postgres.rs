@@ -5,12 +5,18 @@ use crate::within;
 
 async fn rows(url: &str) -> i64 {
     let mut connection = PgConnection::connect(url).await.unwrap();
-    sqlx::query_scalar("SELECT count(*) FROM kept").fetch_one(&mut connection).await.unwrap()
+    sqlx::query_scalar("SELECT count(*) FROM kept")
+        .fetch_one(&mut connection)
+        .await
+        .unwrap()
 }
 
 async fn write(url: &str, statement: &'static str) {
     let mut connection = PgConnection::connect(url).await.unwrap();
-    sqlx::query(statement).execute(&mut connection).await.unwrap();
+    sqlx::query(statement)
+        .execute(&mut connection)
+        .await
+        .unwrap();
 }
 
 #[tokio::test]
@@ -26,7 +32,10 @@ async fn postgres_keeps_committed_rows_over_a_kill_and_a_restart_on_the_same_add
         assert!(!helpers.is_empty(), "Postgres has background processes");
         postgres.kill().await.unwrap();
         assert!(!former.is_alive());
-        assert!(helpers.iter().all(|helper| !helper.is_alive()), "and they die with it");
+        assert!(
+            helpers.iter().all(|helper| !helper.is_alive()),
+            "and they die with it"
+        );
         assert!(PgConnection::connect(&url).await.is_err());
 
         postgres.start_again().await.unwrap();
@@ -36,7 +45,11 @@ async fn postgres_keeps_committed_rows_over_a_kill_and_a_restart_on_the_same_add
         write(&url, "INSERT INTO kept VALUES (4)").await;
         postgres.restart().await.unwrap();
         assert_eq!(rows(&url).await, 4);
-        assert_eq!(rows(&postgres.socket_url()).await, 4, "the socket leads to the same place");
+        assert_eq!(
+            rows(&postgres.socket_url()).await,
+            4,
+            "the socket leads to the same place"
+        );
     })
     .await;
 }
@@ -63,13 +76,19 @@ async fn a_cluster_opened_again_in_its_folder_has_its_rows_and_a_stopped_one_say
 #[tokio::test]
 async fn a_test_gets_a_schema_of_its_own_and_takes_it_along() {
     within(120, async {
-        let (one, two) = (TestDb::new("same").await.unwrap(), TestDb::new("same").await.unwrap());
+        let (one, two) = (
+            TestDb::new("same").await.unwrap(),
+            TestDb::new("same").await.unwrap(),
+        );
         assert_eq!(one.url, two.url);
         assert_ne!(one.schema, two.schema);
 
         let mut connection = PgConnection::connect(&one.url).await.unwrap();
         let create = format!("CREATE SCHEMA {}", one.schema);
-        sqlx::query(sqlx::AssertSqlSafe(create)).execute(&mut connection).await.unwrap();
+        sqlx::query(sqlx::AssertSqlSafe(create))
+            .execute(&mut connection)
+            .await
+            .unwrap();
         let schema = one.schema.clone();
         drop(one);
         let left: i64 = sqlx::query_scalar("SELECT count(*) FROM pg_namespace WHERE nspname = $1")

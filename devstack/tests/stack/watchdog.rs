@@ -45,6 +45,10 @@ async fn a_server_ends_and_its_folder_goes_when_its_owner_is_killed() {
 
 async fn own_a_postgres_for_ever() {
     let postgres = PrivatePostgres::start_temp().await.unwrap();
-    println!("owned {} {}", postgres.mark().unwrap().pid, postgres.home().display());
+    println!(
+        "owned {} {}",
+        postgres.mark().unwrap().pid,
+        postgres.home().display()
+    );
     std::future::pending::<()>().await;
 }

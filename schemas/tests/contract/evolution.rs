@@ -4,8 +4,8 @@
 use apache_avro::types::Value;
 use apache_avro::{GenericSingleObjectWriter, Schema};
 use millrace_schemas::{
-    CURRENT_FINGERPRINT, CURRENT_SCHEMA, DecodeError, Decoded, Decoders, SchemaError, TaskEvent,
-    UnknownSchema,
+    CURRENT_FINGERPRINT, CURRENT_SCHEMA, DecodeError, Decoded, Decoders, Field, FieldOutOfRange,
+    RangeProblem, SchemaError, TaskEvent, UnknownSchema,
 };
 use proptest::prelude::*;
 
@@ -142,6 +142,26 @@ fn an_unknown_schema_is_waited_for_and_read_once_it_is_learned() {
     assert_eq!(
         decoders.decode(&framed).unwrap().into_owned(),
         as_older(&full_event())
+    );
+}
+
+#[test]
+fn an_older_producers_events_are_held_to_the_same_limits() {
+    let mut decoders = Decoders::new();
+    let fingerprint = decoders.learn(OLDER).unwrap();
+    let over = TaskEvent {
+        tenant: "a\0".into(),
+        ..full_event()
+    };
+    let framed = single_object(fingerprint, &written_as_older(&over));
+    let problem = RangeProblem::Nul { at: 1 };
+    let refusal = FieldOutOfRange {
+        field: Field::Tenant,
+        problem,
+    };
+    assert_eq!(
+        decoders.decode(&framed).unwrap_err(),
+        DecodeError::OutOfRange(refusal)
     );
 }
 

@@ -1,7 +1,8 @@
-//! The series of a partition live as long as it is owned, and not a scrape longer.
+//! The series of a partition are shown as long as it is owned, and not a minute longer.
 
 use crate::scrape::{Samples, samples};
 use millrace_telemetry::{ConsumerMetrics, render};
+use std::time::{Duration, Instant};
 
 const LAG: &str = "kafka_consumergroup_lag";
 
@@ -24,55 +25,50 @@ fn names(topic: &str) -> Vec<(String, String)> {
         .collect()
 }
 
+fn shown_of(partition: &str) -> Vec<String> {
+    let found = names("went-away").into_iter();
+    found
+        .filter_map(|(name, of)| (of == partition).then_some(name))
+        .collect()
+}
+
 #[test]
-fn the_series_of_a_partition_that_went_away_disappear_at_once() {
+fn the_series_of_a_partition_that_went_away_disappear_within_60_s_and_no_others() {
     let consumer = ConsumerMetrics::new("g", "went-away", &[]);
-    let kept = consumer.partition(1);
-    let lost = consumer.partition(2);
-    for partition in [&kept, &lost] {
+    let [kept, lost, unknown_lag, draining] = [0, 1, 2, 3].map(|p| consumer.partition(p));
+    for partition in [&kept, &lost, &unknown_lag, &draining] {
         partition.lag(Some((7, 1.5)));
         partition.position(10);
         partition.log_end(17);
         partition.committed(9);
         partition.stopped(true);
     }
-    assert_eq!(names("went-away").len(), 12);
+    let taken_again = consumer.partition(3);
+    taken_again.lag(Some((5, 1.0)));
+    assert_eq!(names("went-away").len(), 4 * 6);
 
     drop(lost);
-
-    let left = names("went-away");
-    assert_eq!(left.len(), 6);
-    assert!(
-        left.iter().all(|(_, partition)| partition == "1"),
-        "{left:?}"
-    );
-}
-
-#[test]
-fn a_partition_taken_again_while_the_old_handle_drains_keeps_its_series() {
-    let consumer = ConsumerMetrics::new("g", "taken-again", &[]);
-    let draining = consumer.partition(0);
-    draining.lag(Some((1, 0.1)));
-    let taken_again = consumer.partition(0);
-
     drop(draining);
-    assert!(names("taken-again").contains(&(LAG.to_owned(), "0".to_owned())));
+    unknown_lag.lag(None);
 
-    drop(taken_again);
-    assert!(names("taken-again").is_empty());
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !shown_of("1").is_empty() || shown_of("2").iter().any(|name| name == LAG) {
+        assert!(Instant::now() < deadline, "{:?}", names("went-away"));
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    assert_eq!(shown_of("0").len(), 6, "owned, though nothing changes");
+    assert_eq!(shown_of("2").len(), 4, "only its lag is unknown");
+    assert!(shown_of("3").iter().any(|name| name == LAG));
 }
 
 #[test]
-fn a_lag_that_is_not_known_is_not_shown() {
+fn a_lag_that_was_never_known_is_not_shown() {
     let consumer = ConsumerMetrics::new("g", "unknown-lag", &[]);
     let partition = consumer.partition(0);
     assert!(!names("unknown-lag").iter().any(|(name, _)| name == LAG));
 
     partition.lag(Some((3, 2.0)));
     assert!(names("unknown-lag").iter().any(|(name, _)| name == LAG));
-
-    partition.lag(None);
-    assert!(!names("unknown-lag").iter().any(|(name, _)| name == LAG));
 }
 
 #[test]

@@ -1,0 +1,264 @@
+//! The command line of `consumer`.
+//!
+//! Everything that can be set is a flag with an environment variable, checked once at start. Flags that
+//! both binaries share come from `millrace-settings`.
+
+use std::net::SocketAddr;
+
+use clap::{Args, Parser, Subcommand};
+use millrace_schemas::TaskId;
+use millrace_settings::{DatabaseArgs, FramingArgs, GroupArgs, KafkaArgs, OutputArgs, TelemetryArgs};
+use millrace_store::days::Retention;
+
+use crate::source::claims::Start;
+
+/// Millrace's consumer: runs tasks from Kafka and keeps their results in Postgres, each exactly once.
+#[derive(Debug, Parser)]
+#[command(name = "consumer", version, propagate_version = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Join the group and work: every event becomes a row of task_results.
+    Run(RunArgs),
+    /// Create or update the tables; publish the event schemas that this release knows.
+    Migrate(MigrateArgs),
+    /// Prove for each partition that every offset is accounted for. Exit code 1 when it does not add up.
+    Audit(AuditArgs),
+    /// Who holds which partition, where it stands and how far it is behind.
+    Status(PlaceArgs),
+    /// Look at positions, or move them by hand.
+    Position(PositionArgs),
+    /// All that is known of one task.
+    Task(TaskArgs),
+    /// Ask a running worker whether it lives: for container health checks. Exit code 0 when it does.
+    Healthcheck(HealthcheckArgs),
+}
+
+/// Where the log and the tables are.
+#[derive(Debug, Args)]
+pub struct PlaceArgs {
+    /// Kafka.
+    #[command(flatten)]
+    pub kafka: KafkaArgs,
+    /// The group.
+    #[command(flatten)]
+    pub group: GroupArgs,
+    /// Postgres.
+    #[command(flatten)]
+    pub database: DatabaseArgs,
+    /// Logging.
+    #[command(flatten)]
+    pub telemetry: TelemetryArgs,
+    /// How results are printed.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// How long rows are kept.
+#[derive(Debug, Clone, Copy, Args)]
+#[command(next_help_heading = "Retention")]
+pub struct RetentionArgs {
+    /// Days that a result is kept after the day on which its task was submitted. Must be longer than the
+    /// topic's own retention, which is checked at start.
+    #[arg(long, env = "MILLRACE_RESULT_DAYS", value_name = "DAYS", default_value_t = 30,
+          value_parser = clap::value_parser!(u32).range(1..=3_650))]
+    pub result_days: u32,
+    /// Days that a deduplication key is remembered.
+    #[arg(long, env = "MILLRACE_DEDUP_DAYS", value_name = "DAYS", default_value_t = 7,
+          value_parser = clap::value_parser!(u32).range(1..=3_650))]
+    pub dedup_days: u32,
+}
+
+impl From<RetentionArgs> for Retention {
+    fn from(args: RetentionArgs) -> Self {
+        Self { result_days: args.result_days, dedup_days: args.dedup_days }
+    }
+}
+
+/// `consumer run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// Where to work.
+    #[command(flatten)]
+    pub place: PlaceArgs,
+    /// How events may be framed.
+    #[command(flatten)]
+    pub framing: FramingArgs,
+    /// How long rows are kept.
+    #[command(flatten)]
+    pub retention: RetentionArgs,
+    /// End, with exit code 0, when partitions were assigned and all of them are read to the end and
+    /// written for so long. For scripts.
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    pub exit_when_idle: Option<std::time::Duration>,
+    /// Connections that write, each with a flush in the air. A partition belongs to one of them.
+    #[arg(long, env = "MILLRACE_WRITERS", value_name = "N", default_value_t = 2,
+          value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub writers: u16,
+    /// Where a partition begins that this group has never worked on.
+    #[arg(long, env = "MILLRACE_START", value_enum, default_value = "earliest")]
+    pub start: Start,
+    /// Most events held in memory between Kafka and Postgres; beyond it the worker reads no further.
+    #[arg(long, env = "MILLRACE_MAX_IN_FLIGHT", value_name = "EVENTS", default_value_t = 60_000,
+          value_parser = clap::value_parser!(u64).range(100..))]
+    pub max_in_flight: u64,
+    /// Most bytes of events held in memory between Kafka and Postgres, in MiB.
+    #[arg(long, env = "MILLRACE_MAX_IN_FLIGHT_MIB", value_name = "MIB", default_value_t = 32,
+          value_parser = clap::value_parser!(u64).range(1..=65_536))]
+    pub max_in_flight_mib: u64,
+    /// How long a shutdown may take to write what was taken. What is not written by then is read again.
+    #[arg(long, env = "MILLRACE_SHUTDOWN_DEADLINE", value_name = "DURATION", default_value = "25s",
+          value_parser = humantime::parse_duration)]
+    pub shutdown_deadline: std::time::Duration,
+}
+
+/// `consumer migrate`. Needs no Kafka.
+#[derive(Debug, Args)]
+pub struct MigrateArgs {
+    /// Postgres.
+    #[command(flatten)]
+    pub database: DatabaseArgs,
+    /// How long rows are kept.
+    #[command(flatten)]
+    pub retention: RetentionArgs,
+    /// Logging.
+    #[command(flatten)]
+    pub telemetry: TelemetryArgs,
+}
+
+/// `consumer audit`.
+#[derive(Debug, Args)]
+pub struct AuditArgs {
+    /// Where to look.
+    #[command(flatten)]
+    pub place: PlaceArgs,
+    /// How events may be framed.
+    #[command(flatten)]
+    pub framing: FramingArgs,
+    /// Read the log again and look up how each of its records ended.
+    #[arg(long)]
+    pub deep: bool,
+    /// With --deep: only this partition. May be given more than once.
+    #[arg(long, value_name = "N", requires = "deep")]
+    pub partition: Vec<i32>,
+    /// With --deep: from this offset on.
+    #[arg(long, value_name = "OFFSET", requires = "deep")]
+    pub from: Option<i64>,
+    /// With --deep: up to this offset, not included.
+    #[arg(long, value_name = "OFFSET", requires = "deep")]
+    pub to: Option<i64>,
+}
+
+/// `consumer position`.
+#[derive(Debug, Args)]
+pub struct PositionArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: PositionCommand,
+}
+
+/// What can be done with positions.
+#[derive(Debug, Subcommand)]
+pub enum PositionCommand {
+    /// Positions beside the log, why a partition stands still, and former moves.
+    Show(PlaceArgs),
+    /// Move positions by hand. The old book is closed, what is skipped is booked as lost.
+    Set(PositionSetArgs),
+}
+
+/// `consumer position set`.
+#[derive(Debug, Args)]
+pub struct PositionSetArgs {
+    /// Where.
+    #[command(flatten)]
+    pub place: PlaceArgs,
+    /// A partition's number, or `all`. May be given more than once.
+    #[arg(long, value_name = "N|all", required = true, value_parser = parse_chosen)]
+    pub partition: Vec<Chosen>,
+    /// `earliest`, `latest`, an offset, or `+N` and `-N` from where it stands.
+    #[arg(long, value_name = "TARGET", allow_hyphen_values = true, value_parser = parse_target)]
+    pub to: Target,
+    /// Why; kept with the closed book.
+    #[arg(long, value_name = "TEXT", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub reason: String,
+    /// Say what would happen, and do nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// Which partitions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Chosen {
+    /// Every partition of the topic.
+    All,
+    /// This one.
+    One(i32),
+}
+
+fn parse_chosen(text: &str) -> Result<Chosen, String> {
+    match text.parse() {
+        _ if text == "all" => Ok(Chosen::All),
+        Ok(number) if number >= 0 => Ok(Chosen::One(number)),
+        _ => Err("expected a partition's number, or `all`".to_owned()),
+    }
+}
+
+/// Where a position goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Target {
+    /// The log's start.
+    Earliest,
+    /// The log's end.
+    Latest,
+    /// This offset.
+    At(i64),
+    /// So far from where it stands.
+    By(i64),
+}
+
+fn parse_target(text: &str) -> Result<Target, String> {
+    let wrong = || "expected `earliest`, `latest`, an offset, +N or -N".to_owned();
+    match text {
+        "earliest" => Ok(Target::Earliest),
+        "latest" => Ok(Target::Latest),
+        _ if text.starts_with(['+', '-']) => text.parse().map(Target::By).map_err(|_| wrong()),
+        _ => text.parse().map(Target::At).map_err(|_| wrong()),
+    }
+}
+
+/// `consumer task`.
+#[derive(Debug, Args)]
+pub struct TaskArgs {
+    /// The task's id.
+    #[arg(value_name = "ID")]
+    pub id: TaskId,
+    /// The group.
+    #[command(flatten)]
+    pub group: GroupArgs,
+    /// The topic of the task.
+    #[arg(long, env = "MILLRACE_TOPIC", value_name = "NAME", default_value = "tasks")]
+    pub topic: String,
+    /// Postgres.
+    #[command(flatten)]
+    pub database: DatabaseArgs,
+    /// Logging.
+    #[command(flatten)]
+    pub telemetry: TelemetryArgs,
+    /// How results are printed.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// `consumer healthcheck`.
+#[derive(Debug, Args)]
+pub struct HealthcheckArgs {
+    /// Where the worker listens.
+    #[arg(long, env = "MILLRACE_METRICS_LISTEN", value_name = "ADDRESS:PORT", default_value = "127.0.0.1:9464")]
+    pub metrics_listen: SocketAddr,
+}

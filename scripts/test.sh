@@ -1,0 +1,9 @@
+#!/usr/bin/env bash
+# Every test of the workspace, with one Postgres and one Apache Kafka for all of them.
+# Arguments go to `cargo test`.
+set -euo pipefail
+
+# Tests run the binaries, so they are built first.
+cargo build --workspace --bins
+target/debug/devstack run --kafka "${KAFKA:-apache}" --for-tests -- \
+    cargo test --workspace "$@"
