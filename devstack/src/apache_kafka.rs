@@ -401,6 +401,9 @@ fn properties(ports: Ports, data: &Path) -> Vec<(String, String)> {
             "1".to_owned(),
         ),
         ("share.coordinator.state.topic.min.isr", "1".to_owned()),
+        // After a kill the controller waits for the former broker's session to end.
+        ("broker.session.timeout.ms", "3000".to_owned()),
+        ("broker.heartbeat.interval.ms", "500".to_owned()),
         ("group.initial.rebalance.delay.ms", "0".to_owned()),
         ("group.min.session.timeout.ms", "1000".to_owned()),
         ("group.consumer.min.session.timeout.ms", "1000".to_owned()),

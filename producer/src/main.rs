@@ -17,6 +17,9 @@ use tokio_util::sync::CancellationToken;
 
 /// How long the brokers may take to answer at start.
 const PATIENCE: Duration = Duration::from_secs(15);
+/// How long a broker for development may take to tell the topic's limits; the embedded one never
+/// does.
+const BRIEFLY: Duration = Duration::from_secs(1);
 
 /// Send task events into Kafka
 #[derive(Parser)]
@@ -116,8 +119,17 @@ async fn connect(args: &EmitArgs) -> anyhow::Result<Submitter> {
         None => Framing::SingleObject,
         Some(schema_id) => Framing::Confluent { schema_id },
     };
-    let topic = Topic::find(&config, &kafka.topic, PATIENCE).await?;
-    check_replication(kafka).await?;
+    let limit_patience = if kafka.allow_unreplicated {
+        BRIEFLY
+    } else {
+        PATIENCE
+    };
+    let (topic, replicated) = tokio::join!(
+        Topic::find(&config, &kafka.topic, PATIENCE, limit_patience),
+        check_replication(kafka),
+    );
+    let topic = topic?;
+    replicated?;
     tracing::debug!(topic = kafka.topic, ?topic, "the topic is there");
     Ok(Submitter::new(
         config,

@@ -57,12 +57,14 @@ pub enum TopicError {
 }
 
 impl Topic {
-    /// Asks the cluster for `name`, at most for `patience` for each of two questions. Never creates
-    /// the topic.
+    /// Asks the cluster for the topic `name`, waiting for its partitions at most for `patience` and
+    /// for its limit at most for `limit_patience`: there are brokers that leave that question
+    /// unanswered. Never creates the topic.
     pub async fn find(
         config: &ClientConfig,
         name: &str,
         patience: Duration,
+        limit_patience: Duration,
     ) -> Result<Topic, TopicError> {
         let mut config = config.clone();
         config.set("allow.auto.create.topics", "false");
@@ -82,7 +84,7 @@ impl Topic {
             .map_err(|_| TopicError::Settings(KafkaError::Canceled))??;
         Ok(Topic {
             partitions,
-            max_message_bytes: max_message_bytes(&admin, name, patience).await,
+            max_message_bytes: max_message_bytes(&admin, name, limit_patience).await,
         })
     }
 }

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use millrace_schemas::{Day, Decoders};
-use sqlx::{Executor, PgConnection, Row};
+use sqlx::{Executor, PgConnection};
 
 use crate::books::{Counts, Outcome};
 use crate::copy::{CopyIn, RESULT_COLUMNS};

@@ -189,7 +189,7 @@ impl Claims {
             Start::Latest => bounds.end,
         };
         position::create(connection, &self.consumer, partition, first.0).await?;
-        tracing::info!(partition, offset = first.0, "first start of this partition: its book begins");
+        tracing::debug!(partition, offset = first.0, "first start of this partition: its book begins");
         Ok(())
     }
 

@@ -70,6 +70,10 @@ impl ClientContext for GroupContext {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
+        // The end of a partition is told here, too, and is no error.
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::PartitionEOF) {
+            return;
+        }
         self.metrics.error(kind_of(&error));
         tracing::warn!(%error, reason, "the Kafka client reports an error");
     }

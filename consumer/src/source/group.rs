@@ -80,7 +80,7 @@ impl Owner {
 
     fn assigned(&mut self, partitions: &[i32]) {
         self.gauges.consumer.rebalance(RebalanceEvent::Assigned);
-        tracing::info!(?partitions, "assigned: claiming");
+        tracing::info!(?partitions, "assigned");
         if let Err(error) = self.client.incremental_assign(&TopicPartitionList::new()) {
             tracing::warn!(%error, "answering the assignment");
         }
@@ -152,10 +152,15 @@ impl Owner {
         match report.outcome {
             Ok(answers) => {
                 self.health.ready("database", Ok(()));
+                let mut granted = Vec::new();
                 for (partition, answer) in answers {
                     if current(self, partition) && self.owned.partitions.contains_key(&partition) {
+                        granted.extend(matches!(answer, ClaimAnswer::Granted(_)).then_some(partition));
                         self.answered(partition, answer);
                     }
+                }
+                if !granted.is_empty() {
+                    tracing::info!(partitions = ?granted, "claimed");
                 }
             }
             Err(error) => {
@@ -193,7 +198,7 @@ impl Owner {
                     self.claim_again(partition, Ahead::Refused, None);
                     return;
                 }
-                tracing::info!(partition, offset = progress.next_offset, seq = progress.seq, "claimed");
+                tracing::debug!(partition, offset = progress.next_offset, seq = progress.seq, "claimed");
                 self.owned.partitions.insert(partition, Standing::Running(Box::new(running)));
             }
         }

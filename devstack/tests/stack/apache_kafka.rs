@@ -23,9 +23,7 @@ async fn apache_kafka_keeps_acknowledged_records_over_a_kill_on_the_same_address
         produce(&bootstrap, "kept", 1, &[b"one", b"two", b"three"]).await;
 
         kafka.kill().await.unwrap();
-        let t = std::time::Instant::now();
         kafka.start_again().await.unwrap();
-        eprintln!("TIMING again {:?}", t.elapsed());
 
         assert_eq!(kafka.bootstrap(), bootstrap);
         assert_eq!(

@@ -17,6 +17,7 @@ struct Load {
     partitions: i32,
     records: u64,
     record_bytes: usize,
+    batch_bytes: &'static str,
     /// The reader commits after so many records, and then rests.
     commit_every: u64,
     rest: Duration,
@@ -28,6 +29,7 @@ fn send_all(bootstrap: &str, load: Load) {
         .set("bootstrap.servers", bootstrap)
         .set("enable.idempotence", "true")
         .set("linger.ms", "5")
+        .set("batch.size", load.batch_bytes)
         .create()
         .unwrap();
     for (n, partition) in (0..load.records).zip((0..load.partitions).cycle()) {
@@ -68,6 +70,8 @@ fn read_slowly(bootstrap: &str, load: Load) -> BTreeMap<i32, Vec<u64>> {
     let deadline = Instant::now() + Duration::from_secs(120);
     while count < load.records && Instant::now() < deadline {
         let Some(record) = consumer.poll(Duration::from_millis(100)) else {
+            // With nothing to read there is nothing to commit either, at times.
+            let _ = consumer.commit_consumer_state(CommitMode::Sync);
             continue;
         };
         let record = record.unwrap();
@@ -114,6 +118,7 @@ async fn thirty_megabytes_through_one_partition_with_a_slow_reader_lose_nothing(
             partitions: 1,
             records: 30_000,
             record_bytes: 1_000,
+            batch_bytes: "1000000",
             commit_every: 200,
             rest: Duration::from_millis(20),
         };
@@ -141,6 +146,8 @@ async fn the_order_of_every_partition_stays_through_many_holds() {
             partitions: 12,
             records: 60_000,
             record_bytes: 400,
+            // Small, so that several batches of a partition are on their way at once.
+            batch_bytes: "8000",
             commit_every: 1_000,
             rest: Duration::from_millis(10),
         };

@@ -1,5 +1,6 @@
 #![expect(
     clippy::unwrap_used,
+    clippy::panic,
     reason = "a test that cannot set up its case has failed"
 )]
 

@@ -1,0 +1,32 @@
+//! The store against a real Postgres: one module a concern, one test a law or a finding.
+//!
+//! Findings are numbered as in the project's list of failures that the design must survive; those that a
+//! store can meet have a test named after them.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test stops at the first surprise"
+)]
+
+mod audit;
+mod books;
+mod canary;
+mod claim;
+mod crash;
+mod days;
+mod dedup;
+mod events;
+mod frozen;
+mod history;
+mod identity;
+mod json;
+mod lost_answer;
+mod migrate;
+mod moves;
+mod refused;
+mod replay;
+mod report;
+mod severed;
+mod world;
