@@ -13,12 +13,12 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
+use crate::kafka_config::{Ports, new_cluster_id, properties};
 use crate::process::{Lifetime, ServerProcess, ServerSpec, lock_file, run_tool};
-use crate::{DevstackError, Java, KafkaJars, ProcessMark, Topics, ports};
+use crate::{DevstackError, Java, KafkaJars, ProcessMark, Topics};
 
 const SERVER: &str = "Apache Kafka";
 const READY: Duration = Duration::from_secs(90);
@@ -53,12 +53,6 @@ pub struct ApacheKafka {
     lifetime: Lifetime,
     process: Option<ServerProcess>,
     temp: Option<TempDir>,
-}
-
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-struct Ports {
-    broker: u16,
-    controller: u16,
 }
 
 impl ApacheKafka {
@@ -227,7 +221,7 @@ impl ApacheKafka {
         let home = std::path::absolute(dir).map_err(DevstackError::path("resolve", dir))?;
         fs::create_dir_all(&home).map_err(DevstackError::path("create", &home))?;
         let _only_one = lock_file(home.join("lock")).await?;
-        let ports = choose_ports(&home)?;
+        let ports = Ports::choose(&home)?;
         let mut node = Self {
             java,
             jars,
@@ -365,76 +359,6 @@ impl Drop for ApacheKafka {
         // Before the temporary folder goes, or the dying server writes into it again.
         self.process.take();
     }
-}
-
-fn properties(ports: Ports, data: &Path) -> Vec<(String, String)> {
-    let Ports { broker, controller } = ports;
-    [
-        ("process.roles", "broker,controller".to_owned()),
-        ("node.id", "1".to_owned()),
-        (
-            "controller.quorum.voters",
-            format!("1@127.0.0.1:{controller}"),
-        ),
-        ("controller.listener.names", "CONTROLLER".to_owned()),
-        (
-            "listeners",
-            format!("PLAINTEXT://127.0.0.1:{broker},CONTROLLER://127.0.0.1:{controller}"),
-        ),
-        (
-            "advertised.listeners",
-            format!("PLAINTEXT://127.0.0.1:{broker}"),
-        ),
-        (
-            "listener.security.protocol.map",
-            "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT".to_owned(),
-        ),
-        ("log.dirs", data.display().to_string()),
-        ("auto.create.topics.enable", "false".to_owned()),
-        ("offsets.topic.replication.factor", "1".to_owned()),
-        ("offsets.topic.num.partitions", "10".to_owned()),
-        ("transaction.state.log.replication.factor", "1".to_owned()),
-        ("transaction.state.log.min.isr", "1".to_owned()),
-        ("transaction.state.log.num.partitions", "10".to_owned()),
-        (
-            "share.coordinator.state.topic.replication.factor",
-            "1".to_owned(),
-        ),
-        ("share.coordinator.state.topic.min.isr", "1".to_owned()),
-        // After a kill the controller waits for the former broker's session to end.
-        ("broker.session.timeout.ms", "3000".to_owned()),
-        ("broker.heartbeat.interval.ms", "500".to_owned()),
-        ("group.initial.rebalance.delay.ms", "0".to_owned()),
-        ("group.min.session.timeout.ms", "1000".to_owned()),
-        ("group.consumer.min.session.timeout.ms", "1000".to_owned()),
-        ("group.consumer.min.heartbeat.interval.ms", "50".to_owned()),
-    ]
-    .into_iter()
-    .map(|(name, value)| (name.to_owned(), value))
-    .collect()
-}
-
-fn choose_ports(home: &Path) -> Result<Ports, DevstackError> {
-    let file = home.join("ports.json");
-    let former = fs::read(&file)
-        .ok()
-        .and_then(|text| serde_json::from_slice(&text).ok());
-    let free = |ports: &Ports| ports::is_free(ports.broker) && ports::is_free(ports.controller);
-    if let Some(ports) = former.filter(free) {
-        return Ok(ports);
-    }
-    let [broker, controller] = ports::free_ports()?;
-    let ports = Ports { broker, controller };
-    let text = serde_json::json!(ports).to_string();
-    fs::write(&file, text).map_err(DevstackError::path("write", &file))?;
-    Ok(ports)
-}
-
-/// 128 bits in URL-safe base64 without padding, as Kafka wants it; hexadecimal digits are a part
-/// of that alphabet, and the final `A` leaves no bits over.
-fn new_cluster_id() -> String {
-    let id = uuid::Uuid::now_v7().simple().to_string();
-    format!("{}A", id.get(11..).unwrap_or_default())
 }
 
 fn wrong_state(found: &'static str, needed: &'static str) -> DevstackError {

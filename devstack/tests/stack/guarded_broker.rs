@@ -144,7 +144,7 @@ async fn the_order_of_every_partition_stays_through_many_holds() {
         let broker = EmbeddedBroker::start_guarded(options).unwrap();
         let load = Load {
             partitions: 12,
-            records: 60_000,
+            records: 24_000,
             record_bytes: 400,
             // Small, so that several batches of a partition are on their way at once.
             batch_bytes: "8000",
