@@ -51,7 +51,9 @@ async fn finding_05_a_missing_day_is_an_outage_and_is_made() {
     // Of two days at once, the rows go by the parent, which misses the day in other words.
     let yesterday = "to_char((now() AT TIME ZONE 'UTC')::date - 1, 'YYYYMMDD')";
     world
-        .sql(&format!("DO $$ BEGIN EXECUTE 'DROP TABLE task_results_' || {yesterday}; END $$"))
+        .sql(&format!(
+            "DO $$ BEGIN EXECUTE 'DROP TABLE task_results_' || {yesterday}; END $$"
+        ))
         .await;
     let batch = [crate::events::born_in_days(-1), crate::events::event()];
     assert_eq!(world.land(&mut writer, &mut owner, &batch).await, [Done; 2]);
@@ -73,11 +75,17 @@ async fn finding_05_a_day_that_cannot_be_made_blames_no_task() {
         .await;
     let batch = [crate::events::born_in_days(-1), crate::events::event()];
     let flush = flush_of(vec![share(&owner, records(0, &batch))]);
-    let patience = tokio::time::timeout(Duration::from_secs(12), writer.flush(&flush, &world.decoders)).await;
+    let patience = tokio::time::timeout(
+        Duration::from_secs(12),
+        writer.flush(&flush, &world.decoders),
+    )
+    .await;
     assert!(patience.is_err(), "it waits");
     assert_eq!(writer.take_incidents().refusals, 0);
     world
-        .sql(&format!("DO $$ BEGIN EXECUTE 'DROP VIEW task_results_' || {yesterday}; END $$"))
+        .sql(&format!(
+            "DO $$ BEGIN EXECUTE 'DROP VIEW task_results_' || {yesterday}; END $$"
+        ))
         .await;
     assert_eq!(world.land(&mut writer, &mut owner, &batch).await, [Done; 2]);
 }
@@ -103,7 +111,10 @@ async fn finding_28_a_partition_whose_row_is_locked_holds_up_none_of_the_others(
         while world.progress(1).await.next_offset == 0 {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        sqlx::raw_sql("ROLLBACK").execute(&mut blocker).await.unwrap();
+        sqlx::raw_sql("ROLLBACK")
+            .execute(&mut blocker)
+            .await
+            .unwrap();
     };
     let (ends, ()) = tokio::join!(world.flush(&mut writer, &flush), freed);
     assert!(ends.iter().all(|end| matches!(end, End::Landed { .. })));

@@ -32,13 +32,21 @@ async fn one_lost_partition_does_not_hold_up_the_others_of_the_flush() {
         kept.push(world.claim(partition).await);
     }
     world.claim_as(1, "thief").await;
-    let flush = flush_of(kept.iter().map(|held| share(held, records(0, &events(2)))).collect());
+    let flush = flush_of(
+        kept.iter()
+            .map(|held| share(held, records(0, &events(2))))
+            .collect(),
+    );
 
     let ends = world.flush(&mut world.writer(), &flush).await;
 
     assert!(matches!(
         ends[..],
-        [End::Landed { .. }, End::Lost(FenceLoss::Taken), End::Landed { .. }]
+        [
+            End::Landed { .. },
+            End::Lost(FenceLoss::Taken),
+            End::Landed { .. }
+        ]
     ));
     assert_eq!(world.results().await, 4);
     assert_eq!(world.findings().await, Vec::<String>::new());
@@ -65,15 +73,23 @@ async fn finding_03_the_claim_that_comes_last_wins_and_the_true_owner_can_take_i
         }
     });
     wait_for_lock_waiters(&world, 1).await;
-    sqlx::raw_sql("ROLLBACK").execute(&mut blocker).await.unwrap();
+    sqlx::raw_sql("ROLLBACK")
+        .execute(&mut blocker)
+        .await
+        .unwrap();
     let dropped = held(&late.await.unwrap().unwrap()[0]);
 
     let mut owner = world.claim_as(0, "owner").await;
     let zombie = world
-        .flush(&mut world.writer(), &flush_of(vec![share(&dropped, records(0, &events(1)))]))
+        .flush(
+            &mut world.writer(),
+            &flush_of(vec![share(&dropped, records(0, &events(1)))]),
+        )
         .await;
     assert!(matches!(zombie[..], [End::Lost(FenceLoss::Taken)]));
-    world.land(&mut world.writer(), &mut owner, &events(2)).await;
+    world
+        .land(&mut world.writer(), &mut owner, &events(2))
+        .await;
     assert_eq!(world.results().await, 2);
 }
 
@@ -131,14 +147,21 @@ async fn a_partition_has_one_row_however_many_make_it_at_once() {
                     .connect(millrace_store::Purpose::Operations)
                     .await
                     .unwrap();
-                position::create(&mut connection, &consumer, 4, first).await.unwrap();
+                position::create(&mut connection, &consumer, 4, first)
+                    .await
+                    .unwrap();
             })
         })
         .collect();
     for maker in makers {
         maker.await.unwrap();
     }
-    assert_eq!(world.number("SELECT count(*) FROM partition_progress").await, 1);
+    assert_eq!(
+        world
+            .number("SELECT count(*) FROM partition_progress")
+            .await,
+        1
+    );
 }
 
 #[tokio::test]
@@ -149,7 +172,9 @@ async fn claims_without_a_flush_are_counted_as_unclean_until_a_flush_or_a_releas
     let mut owner = world.claim(0).await;
     assert_eq!(world.progress(0).await.unclean_starts, 3);
 
-    world.land(&mut world.writer(), &mut owner, &[event()]).await;
+    world
+        .land(&mut world.writer(), &mut owner, &[event()])
+        .await;
     assert_eq!(world.progress(0).await.unclean_starts, 0);
 
     let owner = world.claim(0).await;
@@ -171,12 +196,27 @@ async fn only_the_owner_can_release_and_a_released_partition_is_written_by_nobod
         seq: owner.fence.seq - 1,
         ..owner.fence
     };
-    assert!(!position::release(&mut connection, &world.consumer, 0, stale).await.unwrap());
-    assert!(position::release(&mut connection, &world.consumer, 0, owner.fence).await.unwrap());
-    assert!(!position::release(&mut connection, &world.consumer, 0, owner.fence).await.unwrap());
+    assert!(
+        !position::release(&mut connection, &world.consumer, 0, stale)
+            .await
+            .unwrap()
+    );
+    assert!(
+        position::release(&mut connection, &world.consumer, 0, owner.fence)
+            .await
+            .unwrap()
+    );
+    assert!(
+        !position::release(&mut connection, &world.consumer, 0, owner.fence)
+            .await
+            .unwrap()
+    );
 
     let ends = world
-        .flush(&mut world.writer(), &flush_of(vec![share(&owner, records(0, &events(1)))]))
+        .flush(
+            &mut world.writer(),
+            &flush_of(vec![share(&owner, records(0, &events(1)))]),
+        )
         .await;
     assert!(matches!(ends[..], [End::Lost(FenceLoss::Taken)]));
 }
@@ -187,7 +227,10 @@ async fn a_partition_without_a_row_is_lost_and_nothing_is_made_up() {
     let owner = world.claim(0).await;
     world.sql("DELETE FROM partition_progress").await;
     let ends = world
-        .flush(&mut world.writer(), &flush_of(vec![share(&owner, records(0, &events(1)))]))
+        .flush(
+            &mut world.writer(),
+            &flush_of(vec![share(&owner, records(0, &events(1)))]),
+        )
         .await;
     assert!(matches!(ends[..], [End::Lost(FenceLoss::RowGone)]));
     assert_eq!(world.results().await, 0);
@@ -202,7 +245,11 @@ async fn the_frontier_of_an_idle_partition_is_refreshed_by_its_owner_only() {
         ..owner.fence
     };
     let mut connection = world.operations().await;
-    for (fence, time) in [(owner.fence, 1_000), (stranger, 9_000), (owner.fence, i64::MAX)] {
+    for (fence, time) in [
+        (owner.fence, 1_000),
+        (stranger, 9_000),
+        (owner.fence, i64::MAX),
+    ] {
         position::refresh_frontier(&mut connection, &world.consumer, &[(0, fence, time)])
             .await
             .unwrap();

@@ -11,7 +11,11 @@ async fn finding_09_duplicates_in_one_batch_and_across_flushes_land_once() {
     let world = World::new("dedup").await;
     let (mut writer, mut owner) = (world.writer(), world.claim(0).await);
     let first = world
-        .land(&mut writer, &mut owner, &[keyed("a"), keyed("b"), keyed("a")])
+        .land(
+            &mut writer,
+            &mut owner,
+            &[keyed("a"), keyed("b"), keyed("a")],
+        )
         .await;
     let second = world
         .land(&mut writer, &mut owner, &[keyed("b"), keyed("c"), event()])
@@ -28,7 +32,11 @@ async fn finding_09_a_key_of_yesterday_still_counts_after_midnight_and_none_beyo
     let world = World::new("midnight").await;
     let (mut writer, mut owner) = (world.writer(), world.claim(0).await);
     world
-        .land(&mut writer, &mut owner, &[keyed("yesterday"), keyed("last_week")])
+        .land(
+            &mut writer,
+            &mut owner,
+            &[keyed("yesterday"), keyed("last_week")],
+        )
         .await;
     world
         .sql("UPDATE task_dedup SET day = day - 1 WHERE task_id = (SELECT task_id FROM task_results WHERE \"offset\" = 0)")
@@ -37,7 +45,11 @@ async fn finding_09_a_key_of_yesterday_still_counts_after_midnight_and_none_beyo
         .sql("DELETE FROM task_dedup WHERE task_id = (SELECT task_id FROM task_results WHERE \"offset\" = 1)")
         .await;
     let outcomes = world
-        .land(&mut writer, &mut owner, &[keyed("yesterday"), keyed("last_week")])
+        .land(
+            &mut writer,
+            &mut owner,
+            &[keyed("yesterday"), keyed("last_week")],
+        )
         .await;
     assert_eq!(outcomes, [Duplicate, Done]);
     let rows = "SELECT count(*) FROM task_dedup";
@@ -71,7 +83,11 @@ async fn finding_09_the_scope_of_a_key_is_tenant_and_ordering_key() {
         ..keyed("a")
     };
     let outcomes = world
-        .land(&mut writer, &mut owner, &[keyed("a"), other_tenant, other_order])
+        .land(
+            &mut writer,
+            &mut owner,
+            &[keyed("a"), other_tenant, other_order],
+        )
         .await;
     assert_eq!(outcomes, [Done, Done, Done]);
 }
@@ -92,7 +108,10 @@ async fn a_key_used_for_other_content_is_a_dead_letter_with_a_failed_result() {
         ..other
     };
     let across = world.land(&mut writer, &mut owner, &[later]).await;
-    assert_eq!((in_batch, across), (vec![Done, DeadLetter], vec![DeadLetter]));
+    assert_eq!(
+        (in_batch, across),
+        (vec![Done, DeadLetter], vec![DeadLetter])
+    );
     let conflicts = "SELECT count(*) FROM dead_letters d JOIN task_results r USING (task_id) \
          WHERE reason = 'dedup_conflict' AND status = 'failed' AND r.error->>'code' = 'dedup_conflict' AND record_value <> ''";
     assert_eq!(world.number(conflicts).await, 2);
@@ -112,7 +131,10 @@ async fn a_duplicate_that_somebody_may_ask_for_gets_a_row_that_points_to_the_fir
         .land(&mut writer, &mut owner, &[first.clone(), asking()])
         .await;
     assert_eq!(outcomes, [Done, Duplicate]);
-    assert_eq!(world.land(&mut writer, &mut owner, &[asking()]).await, [Duplicate]);
+    assert_eq!(
+        world.land(&mut writer, &mut owner, &[asking()]).await,
+        [Duplicate]
+    );
     let pointing = format!(
         "SELECT count(*) FROM task_results WHERE duplicate_of = '{}' AND status = 'success' AND result IS NULL",
         first.task_id
@@ -122,8 +144,12 @@ async fn a_duplicate_that_somebody_may_ask_for_gets_a_row_that_points_to_the_fir
     world
         .sql("UPDATE task_results SET status = 'failed' WHERE duplicate_of IS NULL")
         .await;
-    assert_eq!(world.land(&mut writer, &mut owner, &[asking()]).await, [Duplicate]);
-    let failed = "SELECT count(*) FROM task_results WHERE duplicate_of IS NOT NULL AND status = 'failed'";
+    assert_eq!(
+        world.land(&mut writer, &mut owner, &[asking()]).await,
+        [Duplicate]
+    );
+    let failed =
+        "SELECT count(*) FROM task_results WHERE duplicate_of IS NOT NULL AND status = 'failed'";
     assert_eq!(world.number(failed).await, 1);
 }
 
@@ -132,7 +158,9 @@ async fn finding_01_a_key_of_ones_own_makes_no_duplicate_of_oneself() {
     let world = World::new("own_key").await;
     let (mut writer, mut owner) = (world.writer(), world.claim(0).await);
     let task = keyed("a");
-    world.land(&mut writer, &mut owner, std::slice::from_ref(&task)).await;
+    world
+        .land(&mut writer, &mut owner, std::slice::from_ref(&task))
+        .await;
     // The row is gone and the key is not: a task that is run again is still the first.
     world.sql("DELETE FROM task_results").await;
     assert_eq!(world.land(&mut writer, &mut owner, &[task]).await, [Done]);
@@ -170,7 +198,11 @@ async fn finding_09_two_writers_on_the_same_keys_in_opposite_order_both_end() {
         world.land(&mut one, &mut first, &forward),
         world.land(&mut two, &mut second, &backward)
     );
-    let done = a.iter().chain(&b).filter(|outcome| **outcome == Done).count();
+    let done = a
+        .iter()
+        .chain(&b)
+        .filter(|outcome| **outcome == Done)
+        .count();
     assert_eq!((done, world.results().await), (300, 300));
     assert_eq!(world.findings().await, Vec::<String>::new());
 }

@@ -61,7 +61,10 @@ async fn the_same_id_with_the_same_content_is_a_duplicate_in_a_batch_and_across_
         world.land(&mut writer, &mut owner, &batch).await,
         [Done, Done, Duplicate]
     );
-    assert_eq!(world.land(&mut writer, &mut owner, &[task]).await, [Duplicate]);
+    assert_eq!(
+        world.land(&mut writer, &mut owner, &[task]).await,
+        [Duplicate]
+    );
     assert_eq!(world.results().await, 2);
     assert_eq!(world.findings().await, Vec::<String>::new());
 }
@@ -85,9 +88,15 @@ async fn finding_21_an_id_of_another_tenant_or_content_is_a_conflict_and_harms_n
     let across = world
         .land(&mut writer, &mut owner, &[by_content, by_tenant])
         .await;
-    assert_eq!((in_batch, across), (vec![Done, DeadLetter], vec![DeadLetter; 2]));
+    assert_eq!(
+        (in_batch, across),
+        (vec![Done, DeadLetter], vec![DeadLetter; 2])
+    );
     let untouched = "SELECT count(*) FROM task_results WHERE tenant = 'acme' AND status = 'success' AND \"offset\" = 0";
-    assert_eq!((world.number(untouched).await, world.results().await), (1, 1));
+    assert_eq!(
+        (world.number(untouched).await, world.results().await),
+        (1, 1)
+    );
     assert_eq!(
         world
             .number("SELECT count(*) FROM dead_letters WHERE reason = 'id_conflict'")

@@ -34,7 +34,10 @@ async fn finding_05_json_that_postgres_would_choke_on_is_kept_as_bytes() {
             .await,
         200_000
     );
-    assert_eq!(writer.take_incidents(), millrace_store::Incidents::default());
+    assert_eq!(
+        writer.take_incidents(),
+        millrace_store::Incidents::default()
+    );
 }
 
 #[tokio::test]
@@ -54,7 +57,8 @@ async fn finding_05_json_that_only_looks_odd_is_kept_as_json() {
     ];
     let outcomes = world.land(&mut writer, &mut owner, &batch).await;
     assert_eq!(outcomes, [Done; 6]);
-    let json = "SELECT count(*) FROM task_results WHERE result IS NOT NULL AND result_bytes IS NULL";
+    let json =
+        "SELECT count(*) FROM task_results WHERE result IS NOT NULL AND result_bytes IS NULL";
     assert_eq!(world.number(json).await, 6);
 }
 

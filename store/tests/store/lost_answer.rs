@@ -86,7 +86,13 @@ async fn finding_01_an_answer_that_is_lost_for_a_partition_taken_meanwhile_is_a_
 
     let ends = world.flush(&mut writer, &flush).await;
 
-    let [End::Landed { fence, outcomes, .. }, End::Lost(FenceLoss::Taken)] = &ends[..] else {
+    let [
+        End::Landed {
+            fence, outcomes, ..
+        },
+        End::Lost(FenceLoss::Taken),
+    ] = &ends[..]
+    else {
         panic!("{ends:?}");
     };
     assert_eq!((fence.seq, outcomes.len()), (first.fence.seq + 1, 2));
@@ -113,11 +119,18 @@ async fn finding_01_a_database_that_went_back_is_noticed_by_seq() {
         .await;
 
     let ends = world
-        .flush(&mut writer, &flush_of(vec![share(&owner, records(8, &events(1)))]))
+        .flush(
+            &mut writer,
+            &flush_of(vec![share(&owner, records(8, &events(1)))]),
+        )
         .await;
 
     assert!(matches!(ends[..], [End::Lost(FenceLoss::DatabaseMoved)]));
-    assert_eq!(world.results().await, 3, "nothing was written over the hole");
+    assert_eq!(
+        world.results().await,
+        3,
+        "nothing was written over the hole"
+    );
     assert_eq!(world.claim(0).await.next, 3, "the hole is read again");
 }
 
@@ -133,10 +146,16 @@ async fn finding_01_a_claim_handed_out_after_the_backup_matches_nothing_after_it
         .sql("DELETE FROM partition_progress; INSERT INTO partition_progress SELECT * FROM then_progress")
         .await;
     let owner = world.claim_as(0, "owner").await;
-    assert_eq!(owner.fence.seq, zombie.fence.seq, "the number alone would match");
+    assert_eq!(
+        owner.fence.seq, zombie.fence.seq,
+        "the number alone would match"
+    );
 
     let ends = world
-        .flush(&mut world.writer(), &flush_of(vec![share(&zombie, records(0, &events(1)))]))
+        .flush(
+            &mut world.writer(),
+            &flush_of(vec![share(&zombie, records(0, &events(1)))]),
+        )
         .await;
     assert!(matches!(ends[..], [End::Lost(FenceLoss::Taken)]));
 }
@@ -150,7 +169,10 @@ async fn finding_01_a_flush_one_ahead_that_is_not_in_doubt_is_no_success() {
     world.land(&mut writer, &mut owner, &events(1)).await;
 
     let ends = world
-        .flush(&mut writer, &flush_of(vec![share(&before, records(0, &events(1)))]))
+        .flush(
+            &mut writer,
+            &flush_of(vec![share(&before, records(0, &events(1)))]),
+        )
         .await;
     assert!(matches!(ends[..], [End::Lost(FenceLoss::DatabaseMoved)]));
     assert_eq!(world.results().await, 1);
@@ -176,9 +198,14 @@ async fn a_flush_that_is_dropped_in_the_air_leaves_nothing() {
             () = waiting => {}
         }
     }
-    sqlx::raw_sql("ROLLBACK").execute(&mut blocker).await.unwrap();
+    sqlx::raw_sql("ROLLBACK")
+        .execute(&mut blocker)
+        .await
+        .unwrap();
 
-    let outcomes = world.land_records(&mut writer, &mut owner, vec![raw(1, "no event")]).await;
+    let outcomes = world
+        .land_records(&mut writer, &mut owner, vec![raw(1, "no event")])
+        .await;
     assert_eq!(outcomes, [Outcome::DeadLetter]);
     assert_eq!(world.number("SELECT count(*) FROM dead_letters").await, 1);
     assert_eq!(world.findings().await, Vec::<String>::new());

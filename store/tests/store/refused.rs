@@ -39,7 +39,10 @@ async fn finding_05_a_refused_row_becomes_a_dead_letter_and_the_rest_of_its_batc
     let failed = "SELECT count(*) FROM task_results WHERE status = 'failed' AND error->>'code' = 'row_refused' AND result IS NULL";
     assert_eq!(world.number(failed).await, 2);
     let row = world.progress(0).await;
-    assert_eq!((row.next_offset, row.counts.results, row.counts.dead_letters), (200, 198, 2));
+    assert_eq!(
+        (row.next_offset, row.counts.results, row.counts.dead_letters),
+        (200, 198, 2)
+    );
     assert_eq!(row.seq, owner.fence.seq);
     assert_eq!(world.findings().await, Vec::<String>::new());
 }
@@ -66,7 +69,13 @@ async fn finding_28_one_refused_row_does_not_touch_the_other_partitions() {
         })
         .collect();
     assert_eq!(outcomes[1], &vec![Done; 10]);
-    assert_eq!(outcomes[0].iter().filter(|outcome| **outcome == Dead).count(), 1);
+    assert_eq!(
+        outcomes[0]
+            .iter()
+            .filter(|outcome| **outcome == Dead)
+            .count(),
+        1
+    );
     assert_eq!(world.progress(1).await.counts.results, 10);
     assert_eq!(world.findings().await, Vec::<String>::new());
 }
@@ -90,7 +99,9 @@ async fn finding_28_a_partition_whose_letters_are_refused_too_waits_alone() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         assert_eq!(world.progress(0).await.next_offset, 0);
-        world.sql("ALTER TABLE dead_letters DROP CONSTRAINT not_zero").await;
+        world
+            .sql("ALTER TABLE dead_letters DROP CONSTRAINT not_zero")
+            .await;
     };
     let (ends, ()) = tokio::join!(flying, others_land);
     assert!(ends.iter().all(|end| matches!(end, End::Landed { .. })));
@@ -132,7 +143,10 @@ async fn a_letter_that_the_worker_wrote_keeps_its_reason_when_its_failed_result_
         task_id: Some(event().task_id),
         tenant: Some("banned".into()),
     }));
-    assert_eq!(world.land_records(&mut writer, &mut owner, vec![bad]).await, [Dead]);
+    assert_eq!(
+        world.land_records(&mut writer, &mut owner, vec![bad]).await,
+        [Dead]
+    );
     let kept = "SELECT count(*) FROM dead_letters WHERE reason = 'undecodable' AND record_key = 'k\\000ey'::bytea \
          AND headers->'tenant'->>0 = U&'ban\\FFFDned' AND task_id IS NOT NULL";
     assert_eq!(world.number(kept).await, 1);
@@ -143,7 +157,9 @@ async fn undecodable_bytes_with_an_id_in_their_header_get_a_failed_result_where_
     let world = World::new("header_id").await;
     let (mut writer, mut owner) = (world.writer(), world.claim(0).await);
     let taken = event();
-    world.land(&mut writer, &mut owner, std::slice::from_ref(&taken)).await;
+    world
+        .land(&mut writer, &mut owner, std::slice::from_ref(&taken))
+        .await;
     let ids = [
         event().task_id,
         taken.task_id,
@@ -165,8 +181,18 @@ async fn undecodable_bytes_with_an_id_in_their_header_get_a_failed_result_where_
         world.land_records(&mut writer, &mut owner, batch).await,
         [Dead; 3]
     );
-    assert_eq!(world.number("SELECT count(*) FROM task_results WHERE status = 'failed'").await, 1);
-    assert_eq!(world.number("SELECT count(*) FROM task_results WHERE status = 'success'").await, 1);
+    assert_eq!(
+        world
+            .number("SELECT count(*) FROM task_results WHERE status = 'failed'")
+            .await,
+        1
+    );
+    assert_eq!(
+        world
+            .number("SELECT count(*) FROM task_results WHERE status = 'success'")
+            .await,
+        1
+    );
     assert_eq!(world.number("SELECT count(*) FROM dead_letters").await, 3);
     assert_eq!(world.findings().await, Vec::<String>::new());
 }
@@ -182,7 +208,12 @@ async fn a_timestamp_that_no_calendar_knows_refuses_nothing() {
     let mut share = share(&owner, vec![good, bad]);
     share.advance.frontier_ms = Some(i64::MAX);
     let ends = world.flush(&mut writer, &flush_of(vec![share])).await;
-    let [End::Landed { fence, outcomes, .. }] = &ends[..] else {
+    let [
+        End::Landed {
+            fence, outcomes, ..
+        },
+    ] = &ends[..]
+    else {
         panic!("{ends:?}");
     };
     assert_eq!(outcomes, &[Done, Dead]);

@@ -8,7 +8,8 @@ use millrace_schemas::{Decoders, TaskEvent};
 use millrace_store::days::Retention;
 use millrace_store::position::{self, Consumer, Fence, Progress};
 use millrace_store::{
-    Advance, Counts, Database, End, Flush, Outcome, Purpose, Settling, Share, Writer, audit, migrate,
+    Advance, Counts, Database, End, Flush, Outcome, Purpose, Settling, Share, Writer, audit,
+    migrate,
 };
 use sqlx::{AssertSqlSafe, PgConnection};
 
@@ -102,7 +103,9 @@ impl World {
 
     pub async fn progress(&self, partition: i32) -> Progress {
         let mut connection = self.operations().await;
-        let all = position::all(&mut connection, &self.consumer).await.unwrap();
+        let all = position::all(&mut connection, &self.consumer)
+            .await
+            .unwrap();
         all.into_iter()
             .find(|row| row.partition == partition)
             .expect("a row")
@@ -148,7 +151,10 @@ impl World {
         for one in &audits {
             assert_eq!(one.balanced(), one.findings().is_empty(), "{one:?}");
         }
-        audits.iter().flat_map(audit::PartitionAudit::findings).collect()
+        audits
+            .iter()
+            .flat_map(audit::PartitionAudit::findings)
+            .collect()
     }
 
     /// Flushes with a deadline, so that a test that hangs says where.
@@ -169,7 +175,8 @@ impl World {
         held: &mut Held,
         events: &[TaskEvent],
     ) -> Vec<Outcome> {
-        self.land_records(writer, held, records(held.next, events)).await
+        self.land_records(writer, held, records(held.next, events))
+            .await
     }
 
     pub async fn land_records(
@@ -233,4 +240,11 @@ pub fn share(held: &Held, records: Vec<Settling>) -> Share {
 
 pub fn flush_of(shares: Vec<Share>) -> Flush {
     Flush { shares }
+}
+
+/// A share whose records lie beyond the position, which stays at `next_offset`.
+pub fn record_share(held: &Held, records: Vec<Settling>, next_offset: i64) -> Share {
+    let mut share = share(held, records);
+    share.advance.next_offset = next_offset;
+    share
 }
