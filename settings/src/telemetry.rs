@@ -11,7 +11,7 @@ pub struct TelemetryArgs {
     /// Serve /metrics, /healthz and /readyz at this address
     ///
     /// Such as 127.0.0.1:9464. Port 0 takes a free port; the address is printed. Without the flag
-    /// nothing is served.
+    /// a worker takes a free port of 127.0.0.1, and every other command serves nothing.
     #[arg(long, env = "MILLRACE_METRICS_LISTEN", value_name = "ADDRESS:PORT")]
     pub metrics_listen: Option<SocketAddr>,
 
