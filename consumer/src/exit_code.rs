@@ -14,7 +14,10 @@ pub struct Refusal {
 impl Refusal {
     /// A wrong use or setting.
     pub fn usage(message: impl Into<String>) -> Self {
-        Self { message: message.into(), code: exit::USAGE }
+        Self {
+            message: message.into(),
+            code: exit::USAGE,
+        }
     }
 }
 
@@ -29,12 +32,17 @@ pub trait WithCode<T> {
 
 impl<T, E: Into<anyhow::Error>> WithCode<T> for Result<T, E> {
     fn with_code(self, code: u8) -> Result<T, Refusal> {
-        self.map_err(|error| Refusal { message: format!("{:#}", error.into()), code })
+        self.map_err(|error| Refusal {
+            message: format!("{:#}", error.into()),
+            code,
+        })
     }
 }
 
 /// The code for an error that reached `main`: its own, or 1.
 #[must_use]
 pub fn of(error: &anyhow::Error) -> u8 {
-    error.downcast_ref::<Refusal>().map_or(exit::REJECTED, |refusal| refusal.code)
+    error
+        .downcast_ref::<Refusal>()
+        .map_or(exit::REJECTED, |refusal| refusal.code)
 }

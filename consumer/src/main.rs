@@ -35,7 +35,9 @@ fn execute(command: &Command) -> anyhow::Result<u8> {
         };
         millrace_telemetry::logging::init(telemetry.log.as_deref(), format)?;
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
     let code = runtime.block_on(async {
         match command {
             Command::Run(args) => worker::run(args).await,

@@ -21,9 +21,17 @@ pub async fn run(database: Database, retention: Retention, metrics: DatabaseMetr
         };
         let wait = match round.await {
             Ok(round) => {
-                metrics.maintained(SystemTime::now(), round.attached.into(), round.dropped.into());
+                metrics.maintained(
+                    SystemTime::now(),
+                    round.attached.into(),
+                    round.dropped.into(),
+                );
                 // At most one day of each table goes in a round: come back soon while there are more.
-                if round.dropped > 0 { AFTER_FAILURE } else { EVERY }
+                if round.dropped > 0 {
+                    AFTER_FAILURE
+                } else {
+                    EVERY
+                }
             }
             Err(error) => {
                 metrics.maintenance_failed();

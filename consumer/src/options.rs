@@ -7,7 +7,9 @@ use std::net::SocketAddr;
 
 use clap::{Args, Parser, Subcommand};
 use millrace_schemas::TaskId;
-use millrace_settings::{DatabaseArgs, FramingArgs, GroupArgs, KafkaArgs, OutputArgs, TelemetryArgs};
+use millrace_settings::{
+    DatabaseArgs, FramingArgs, GroupArgs, KafkaArgs, OutputArgs, TelemetryArgs,
+};
 use millrace_store::days::Retention;
 
 use crate::source::claims::Start;
@@ -77,7 +79,10 @@ pub struct RetentionArgs {
 
 impl From<RetentionArgs> for Retention {
     fn from(args: RetentionArgs) -> Self {
-        Self { result_days: args.result_days, dedup_days: args.dedup_days }
+        Self {
+            result_days: args.result_days,
+            dedup_days: args.dedup_days,
+        }
     }
 }
 
@@ -242,7 +247,12 @@ pub struct TaskArgs {
     #[command(flatten)]
     pub group: GroupArgs,
     /// The topic of the task.
-    #[arg(long, env = "MILLRACE_TOPIC", value_name = "NAME", default_value = "tasks")]
+    #[arg(
+        long,
+        env = "MILLRACE_TOPIC",
+        value_name = "NAME",
+        default_value = "tasks"
+    )]
     pub topic: String,
     /// Postgres.
     #[command(flatten)]
@@ -259,6 +269,11 @@ pub struct TaskArgs {
 #[derive(Debug, Args)]
 pub struct HealthcheckArgs {
     /// Where the worker listens.
-    #[arg(long, env = "MILLRACE_METRICS_LISTEN", value_name = "ADDRESS:PORT", default_value = "127.0.0.1:9464")]
+    #[arg(
+        long,
+        env = "MILLRACE_METRICS_LISTEN",
+        value_name = "ADDRESS:PORT",
+        default_value = "127.0.0.1:9464"
+    )]
     pub metrics_listen: SocketAddr,
 }

@@ -11,7 +11,10 @@ use tokio_util::sync::CancellationToken;
 /// # Errors
 /// When the signals cannot be listened to.
 pub fn on_signals(stop: CancellationToken) -> std::io::Result<()> {
-    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let (mut interrupt, mut terminate) = (
+        signal(SignalKind::interrupt())?,
+        signal(SignalKind::terminate())?,
+    );
     tokio::spawn(async move {
         next(&mut interrupt, &mut terminate).await;
         stop.cancel();

@@ -21,10 +21,16 @@ const DAY_MS: i64 = 86_400_000;
 /// # Errors
 /// With the setting's name, its value and what would be right.
 pub async fn check(kafka: &KafkaArgs, retention: Retention) -> Result<(), Refusal> {
-    let config = kafka.client_config(Role::Admin).with_code(millrace_settings::exit::USAGE)?;
-    let admin: AdminClient<DefaultClientContext> = config.create().with_code(millrace_settings::exit::USAGE)?;
+    let config = kafka
+        .client_config(Role::Admin)
+        .with_code(millrace_settings::exit::USAGE)?;
+    let admin: AdminClient<DefaultClientContext> =
+        config.create().with_code(millrace_settings::exit::USAGE)?;
     let options = AdminOptions::new().request_timeout(Some(DEADLINE));
-    let described = match admin.describe_configs(&[ResourceSpecifier::Topic(&kafka.topic)], &options).await {
+    let described = match admin
+        .describe_configs(&[ResourceSpecifier::Topic(&kafka.topic)], &options)
+        .await
+    {
         Ok(described) => described,
         Err(error) => {
             tracing::debug!(%error, "the broker does not tell the topic's settings");
@@ -41,7 +47,11 @@ pub async fn check(kafka: &KafkaArgs, retention: Retention) -> Result<(), Refusa
             "topic {} keeps records for {}, and results are kept for {} days only: a record read again after that would get a \
              second result. Set the topic's retention.ms below {results_ms}, or raise --result-days",
             kafka.topic,
-            if kept < 0 { "ever".to_owned() } else { format!("{:.1} days", kept as f64 / DAY_MS as f64) },
+            if kept < 0 {
+                "ever".to_owned()
+            } else {
+                format!("{:.1} days", kept as f64 / DAY_MS as f64)
+            },
             retention.result_days,
         ))),
         _ => Ok(()),

@@ -31,21 +31,41 @@ const ASK_AGAIN: Duration = Duration::from_secs(2);
 /// When a setting is wrong, with [`Refusal`] as the cause, or the client is beyond repair.
 pub async fn run(args: &RunArgs) -> anyhow::Result<u8> {
     let place = &args.place;
-    let config = place.kafka.client_config(Role::Consumer { group: &place.group.group }).with_code(exit::USAGE)?;
-    let database = Database::new(place.database.url().with_code(exit::USAGE)?, &place.database.schema).with_code(exit::USAGE)?;
-    let consumer = Consumer { group: place.group.group.clone(), topic: place.kafka.topic.clone() };
+    let config = place
+        .kafka
+        .client_config(Role::Consumer {
+            group: &place.group.group,
+        })
+        .with_code(exit::USAGE)?;
+    let database = Database::new(
+        place.database.url().with_code(exit::USAGE)?,
+        &place.database.schema,
+    )
+    .with_code(exit::USAGE)?;
+    let consumer = Consumer {
+        group: place.group.group.clone(),
+        topic: place.kafka.topic.clone(),
+    };
     let retention = Retention::from(args.retention);
     if retention.dedup_days > retention.result_days {
-        return Err(Refusal::usage("--dedup-days is longer than --result-days: a duplicate's first result would be gone").into());
+        return Err(Refusal::usage(
+            "--dedup-days is longer than --result-days: a duplicate's first result would be gone",
+        )
+        .into());
     }
-    check_replication(&place.kafka).await.with_code(exit::USAGE)?;
+    check_replication(&place.kafka)
+        .await
+        .with_code(exit::USAGE)?;
     topic_retention::check(&place.kafka, retention).await?;
 
     let stop = CancellationToken::new();
     shutdown::on_signals(stop.clone())?;
     let health = Health::awaiting(&["kafka", "database", "partitions"]);
     let listening = CancellationToken::new();
-    let listen = place.telemetry.metrics_listen.unwrap_or_else(|| ([127, 0, 0, 1], 0).into());
+    let listen = place
+        .telemetry
+        .metrics_listen
+        .unwrap_or_else(|| ([127, 0, 0, 1], 0).into());
     let address = millrace_telemetry::serve(listen, health.clone(), listening.clone())
         .await
         .with_context(|| format!("listening on {listen} for metrics"))
@@ -63,13 +83,19 @@ pub async fn run(args: &RunArgs) -> anyhow::Result<u8> {
     let (events, heard) = mpsc::unbounded_channel();
     let broker = BrokerMetrics::new();
     let context = GroupContext::new(consumer.topic.clone(), events, broker.clone());
-    let client: StreamConsumer<GroupContext> = config.create_with_context(context).context("making the Kafka client")?;
+    let client: StreamConsumer<GroupContext> = config
+        .create_with_context(context)
+        .context("making the Kafka client")?;
     let gauges = Gauges {
         consumer: ConsumerMetrics::new(&consumer.group, &consumer.topic, &[]),
         database: DatabaseMetrics::new(),
         broker,
     };
-    let upkeep = tokio::spawn(maintenance::run(database.clone(), retention, gauges.database.clone()));
+    let upkeep = tokio::spawn(maintenance::run(
+        database.clone(),
+        retention,
+        gauges.database.clone(),
+    ));
     let claims = Claims {
         client: Arc::new(client),
         database: database.clone(),
@@ -79,7 +105,10 @@ pub async fn run(args: &RunArgs) -> anyhow::Result<u8> {
     };
     let settings = OwnerSettings {
         writers: args.writers.into(),
-        budget: Charge { events: args.max_in_flight, bytes: args.max_in_flight_mib << 20 },
+        budget: Charge {
+            events: args.max_in_flight,
+            bytes: args.max_in_flight_mib << 20,
+        },
         exit_when_idle: args.exit_when_idle,
         shutdown_deadline: args.shutdown_deadline,
     };
@@ -114,7 +143,9 @@ async fn wait_for_schema(
         };
         match look.await {
             Ok((pinned, schemas)) => {
-                if let Some(pinned) = pinned.filter(|p| p.group != consumer.group || p.topic != consumer.topic) {
+                if let Some(pinned) =
+                    pinned.filter(|p| p.group != consumer.group || p.topic != consumer.topic)
+                {
                     return Err(Refusal::usage(format!(
                         "schema {} belongs to group {} on topic {}, not to group {} on topic {}: give another --schema",
                         database.schema(),
@@ -152,5 +183,9 @@ async fn wait_for_schema(
 fn worker_name() -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let host = host.trim();
-    format!("{}:{}", if host.is_empty() { "worker" } else { host }, std::process::id())
+    format!(
+        "{}:{}",
+        if host.is_empty() { "worker" } else { host },
+        std::process::id()
+    )
 }

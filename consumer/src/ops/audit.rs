@@ -5,8 +5,8 @@
 
 use millrace_schemas::Decoders;
 use millrace_settings::exit;
-use millrace_store::audit::{self, PartitionAudit};
 use millrace_store::Purpose;
+use millrace_store::audit::{self, PartitionAudit};
 
 use super::deep::{self, Deep, Range};
 use super::place::Place;
@@ -42,12 +42,21 @@ pub async fn run(args: &AuditArgs) -> anyhow::Result<u8> {
     let place = Place::open(&args.place)?;
     let mut connection = place.claims.database.connect(Purpose::Reading).await?;
     let audits = audit::partitions(&mut connection, place.consumer()).await?;
-    let partitions: Vec<i32> = audits.iter().map(|audit| audit.progress.partition).collect();
-    let bounds = if partitions.is_empty() { Default::default() } else { place.bounds_if_there(&partitions).await };
+    let partitions: Vec<i32> = audits
+        .iter()
+        .map(|audit| audit.progress.partition)
+        .collect();
+    let bounds = if partitions.is_empty() {
+        Default::default()
+    } else {
+        place.bounds_if_there(&partitions).await
+    };
     let mut lines: Vec<Line> = Vec::with_capacity(audits.len());
     for audit in &audits {
         let partition = audit.progress.partition;
-        let lag = bounds.get(&partition).map(|bounds| bounds.end.0 - audit.progress.next_offset);
+        let lag = bounds
+            .get(&partition)
+            .map(|bounds| bounds.end.0 - audit.progress.next_offset);
         let mut line = line(audit, lag);
         if args.deep && (args.partition.is_empty() || args.partition.contains(&partition)) {
             let mut decoders = Decoders::new();
@@ -55,7 +64,8 @@ pub async fn run(args: &AuditArgs) -> anyhow::Result<u8> {
                 decoders = decoders.with_confluent_id(id);
             }
             let range = Range::of(&audit.progress, args.from, args.to);
-            let deep = deep::partition(&place, &mut connection, &decoders, &audit.progress, range).await?;
+            let deep =
+                deep::partition(&place, &mut connection, &decoders, &audit.progress, range).await?;
             line.findings.extend(deep.findings(&audit.progress, range));
             line.balanced &= line.findings.is_empty();
             line.deep = Some(deep);
@@ -70,9 +80,20 @@ pub async fn run(args: &AuditArgs) -> anyhow::Result<u8> {
         }
     }
     if lines.is_empty() {
-        eprintln!("no partition was ever claimed by group {} on topic {}", place.consumer().group, place.consumer().topic);
+        eprintln!(
+            "no partition was ever claimed by group {} on topic {}",
+            place.consumer().group,
+            place.consumer().topic
+        );
     } else {
-        eprintln!("{}", if balanced { "balanced: every offset is accounted for" } else { "NOT BALANCED" });
+        eprintln!(
+            "{}",
+            if balanced {
+                "balanced: every offset is accounted for"
+            } else {
+                "NOT BALANCED"
+            }
+        );
     }
     Ok(if balanced { exit::DONE } else { exit::REJECTED })
 }
@@ -99,7 +120,16 @@ fn line(audit: &PartitionAudit, lag: Option<i64>) -> Line {
 
 fn print(args: &AuditArgs, lines: &[Line]) -> anyhow::Result<()> {
     let mut columns = vec![
-        "partition", "first_offset", "next_offset", "results", "duplicates", "dead_letters", "parked", "gaps", "lost", "lag",
+        "partition",
+        "first_offset",
+        "next_offset",
+        "results",
+        "duplicates",
+        "dead_letters",
+        "parked",
+        "gaps",
+        "lost",
+        "lag",
         "balanced",
     ];
     if args.deep {
@@ -107,8 +137,15 @@ fn print(args: &AuditArgs, lines: &[Line]) -> anyhow::Result<()> {
     }
     rows(args.place.output.format, &columns, lines, |line| {
         let mut cells: Vec<String> = [
-            i64::from(line.partition), line.first_offset, line.next_offset, line.results, line.duplicates, line.dead_letters,
-            line.parked, line.gaps, line.lost,
+            i64::from(line.partition),
+            line.first_offset,
+            line.next_offset,
+            line.results,
+            line.duplicates,
+            line.dead_letters,
+            line.parked,
+            line.gaps,
+            line.lost,
         ]
         .iter()
         .map(ToString::to_string)

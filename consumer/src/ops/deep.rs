@@ -58,9 +58,19 @@ impl Range {
     /// head and is not read.
     #[must_use]
     pub fn of(progress: &Progress, from: Option<i64>, to: Option<i64>) -> Self {
-        let (first, next) = (progress.first_offset + progress.counts.lost, progress.next_offset);
-        let range = Self { from: from.unwrap_or(first).max(first), to: to.unwrap_or(next).min(next), whole: false };
-        Self { whole: range.from == first && range.to == next, ..range }
+        let (first, next) = (
+            progress.first_offset + progress.counts.lost,
+            progress.next_offset,
+        );
+        let range = Self {
+            from: from.unwrap_or(first).max(first),
+            to: to.unwrap_or(next).min(next),
+            whole: false,
+        };
+        Self {
+            whole: range.from == first && range.to == next,
+            ..range
+        }
     }
 }
 
@@ -70,7 +80,10 @@ impl Deep {
     pub fn findings(&self, progress: &Progress, range: Range) -> Vec<String> {
         let mut findings = Vec::new();
         if self.missing > 0 {
-            findings.push(format!("{} records of the log are neither result, duplicate nor dead letter", self.missing));
+            findings.push(format!(
+                "{} records of the log are neither result, duplicate nor dead letter",
+                self.missing
+            ));
         }
         if range.whole && self.unverifiable == 0 {
             let counts = progress.counts;
@@ -81,7 +94,9 @@ impl Deep {
                 ("gaps", counts.gaps, self.gaps),
             ] {
                 if booked != found {
-                    findings.push(format!("{booked} {what} are booked, reading the log again finds {found}"));
+                    findings.push(format!(
+                        "{booked} {what} are booked, reading the log again finds {found}"
+                    ));
                 }
             }
         }
@@ -113,9 +128,17 @@ pub async fn partition(
     range: Range,
 ) -> anyhow::Result<Deep> {
     let number = progress.partition;
-    let mut deep = Deep { from: range.from, to: range.to, ..Deep::default() };
+    let mut deep = Deep {
+        from: range.from,
+        to: range.to,
+        ..Deep::default()
+    };
     let bounds = place.bounds(&[number]).await?;
-    let start = bounds.get(&number).map_or(range.from, |bounds| bounds.start.0).max(range.from).min(range.to);
+    let start = bounds
+        .get(&number)
+        .map_or(range.from, |bounds| bounds.start.0)
+        .max(range.from)
+        .min(range.to);
     deep.unverifiable = start - range.from;
     if start == range.to {
         return Ok(deep);
@@ -123,7 +146,9 @@ pub async fn partition(
     let (client, topic) = (&place.claims.client, &place.consumer().topic);
     let mut list = TopicPartitionList::new();
     list.add_partition_offset(topic, number, KafkaOffset::Offset(start))?;
-    client.assign(&list).context("assigning the partition to read it again")?;
+    client
+        .assign(&list)
+        .context("assigning the partition to read it again")?;
     let mut batch: Vec<Traceable> = Vec::with_capacity(BATCH);
     loop {
         let received = tokio::time::timeout(SILENCE, client.recv()).await;
@@ -134,12 +159,15 @@ pub async fn partition(
                 let event = event.as_ref().map(Decoded::event);
                 batch.push(Traceable {
                     offset: message.offset(),
-                    event: event.map(|event| (event.task_id, event.dedup_hash().map(|hash| hash.0))),
+                    event: event
+                        .map(|event| (event.task_id, event.dedup_hash().map(|hash| hash.0))),
                 });
                 message.offset() + 1 == range.to
             }
             Ok(Err(KafkaError::PartitionEOF(_))) => true,
-            Ok(Err(error)) => return Err(error).with_context(|| format!("reading partition {number} again")),
+            Ok(Err(error)) => {
+                return Err(error).with_context(|| format!("reading partition {number} again"));
+            }
             Err(_) => bail!("partition {number}: the brokers were silent for {SILENCE:?}"),
         };
         if batch.len() == BATCH || done {

@@ -11,7 +11,11 @@ use crate::options::MigrateArgs;
 /// # Errors
 /// When a setting is wrong or the database refuses.
 pub async fn run(args: &MigrateArgs) -> anyhow::Result<u8> {
-    let database = Database::new(args.database.url().with_code(exit::USAGE)?, &args.database.schema).with_code(exit::USAGE)?;
+    let database = Database::new(
+        args.database.url().with_code(exit::USAGE)?,
+        &args.database.schema,
+    )
+    .with_code(exit::USAGE)?;
     migrate(&database, args.retention.into()).await?;
     eprintln!("schema {} is up to date", database.schema());
     Ok(exit::DONE)

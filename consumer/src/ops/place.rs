@@ -33,16 +33,30 @@ impl Place {
     /// # Errors
     /// When a setting is wrong.
     pub fn open(args: &PlaceArgs) -> anyhow::Result<Self> {
-        let config = args.kafka.client_config(Role::Consumer { group: &args.group.group }).with_code(exit::USAGE)?;
-        let database = Database::new(args.database.url().with_code(exit::USAGE)?, &args.database.schema).with_code(exit::USAGE)?;
+        let config = args
+            .kafka
+            .client_config(Role::Consumer {
+                group: &args.group.group,
+            })
+            .with_code(exit::USAGE)?;
+        let database = Database::new(
+            args.database.url().with_code(exit::USAGE)?,
+            &args.database.schema,
+        )
+        .with_code(exit::USAGE)?;
         let (events, _) = mpsc::unbounded_channel();
         let context = GroupContext::new(args.kafka.topic.clone(), events, BrokerMetrics::new());
-        let client: StreamConsumer<GroupContext> = config.create_with_context(context).context("making the Kafka client")?;
+        let client: StreamConsumer<GroupContext> = config
+            .create_with_context(context)
+            .context("making the Kafka client")?;
         Ok(Self {
             claims: Claims {
                 client: Arc::new(client),
                 database,
-                consumer: Consumer { group: args.group.group.clone(), topic: args.kafka.topic.clone() },
+                consumer: Consumer {
+                    group: args.group.group.clone(),
+                    topic: args.kafka.topic.clone(),
+                },
                 owner: "operator".to_owned(),
                 start: Start::Earliest,
             },
@@ -60,9 +74,17 @@ impl Place {
     /// # Errors
     /// When the brokers do not answer, or the topic is not there.
     pub async fn identity(&self) -> anyhow::Result<LogIdentity> {
-        let (client, topic) = (Arc::clone(&self.claims.client), self.consumer().topic.clone());
-        let identity =
-            tokio::task::spawn_blocking(move || log::identify(rdkafka::consumer::Consumer::client(client.as_ref()), &topic, DEADLINE));
+        let (client, topic) = (
+            Arc::clone(&self.claims.client),
+            self.consumer().topic.clone(),
+        );
+        let identity = tokio::task::spawn_blocking(move || {
+            log::identify(
+                rdkafka::consumer::Consumer::client(client.as_ref()),
+                &topic,
+                DEADLINE,
+            )
+        });
         Ok(identity.await??)
     }
 
@@ -71,10 +93,19 @@ impl Place {
     /// # Errors
     /// When the brokers do not answer.
     pub async fn bounds(&self, partitions: &[i32]) -> anyhow::Result<BTreeMap<i32, Bounds>> {
-        let (client, topic) = (Arc::clone(&self.claims.client), self.consumer().topic.clone());
+        let (client, topic) = (
+            Arc::clone(&self.claims.client),
+            self.consumer().topic.clone(),
+        );
         let partitions: Vec<Partition> = partitions.iter().copied().map(Partition).collect();
-        let bounds = tokio::task::spawn_blocking(move || log::all_bounds(client.as_ref(), &topic, &partitions, DEADLINE)).await??;
-        Ok(bounds.into_iter().map(|(partition, bounds)| (partition.0, bounds)).collect())
+        let bounds = tokio::task::spawn_blocking(move || {
+            log::all_bounds(client.as_ref(), &topic, &partitions, DEADLINE)
+        })
+        .await??;
+        Ok(bounds
+            .into_iter()
+            .map(|(partition, bounds)| (partition.0, bounds))
+            .collect())
     }
 
     /// The bounds, or none with a warning: for commands that can do without.
@@ -93,9 +124,18 @@ impl Place {
     /// # Errors
     /// When the brokers do not answer.
     pub async fn committed(&self, partitions: &[i32]) -> anyhow::Result<BTreeMap<i32, i64>> {
-        let (client, topic) = (Arc::clone(&self.claims.client), self.consumer().topic.clone());
+        let (client, topic) = (
+            Arc::clone(&self.claims.client),
+            self.consumer().topic.clone(),
+        );
         let partitions: Vec<Partition> = partitions.iter().copied().map(Partition).collect();
-        let found = tokio::task::spawn_blocking(move || log::committed(client.as_ref(), &topic, &partitions, DEADLINE)).await??;
-        Ok(found.into_iter().filter_map(|(partition, offset)| Some((partition.0, offset?.0))).collect())
+        let found = tokio::task::spawn_blocking(move || {
+            log::committed(client.as_ref(), &topic, &partitions, DEADLINE)
+        })
+        .await??;
+        Ok(found
+            .into_iter()
+            .filter_map(|(partition, offset)| Some((partition.0, offset?.0)))
+            .collect())
     }
 }

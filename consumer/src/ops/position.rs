@@ -38,7 +38,10 @@ pub async fn show(args: &PlaceArgs) -> anyhow::Result<u8> {
     let identity = place.identity().await?;
     let partitions: Vec<i32> = (0..identity.partition_count).collect();
     let diagnosis = place.claims.diagnose(&partitions).await?;
-    let (bounds, committed) = (place.bounds(&partitions).await?, place.committed(&partitions).await?);
+    let (bounds, committed) = (
+        place.bounds(&partitions).await?,
+        place.committed(&partitions).await?,
+    );
     let mut connection = place.claims.database.connect(Purpose::Reading).await?;
     let progress = by_partition(position::all(&mut connection, place.consumer()).await?);
     let lines: Vec<Line> = partitions
@@ -50,10 +53,20 @@ pub async fn show(args: &PlaceArgs) -> anyhow::Result<u8> {
             log_end: bounds.get(partition).map(|bounds| bounds.end.0),
             committed: committed.get(partition).copied(),
             book: progress.get(partition).map(|row| row.book),
-            stopped: diagnosis.get(partition).and_then(|reason| reason.as_ref().map(ToString::to_string)),
+            stopped: diagnosis
+                .get(partition)
+                .and_then(|reason| reason.as_ref().map(ToString::to_string)),
         })
         .collect();
-    let columns = ["partition", "position", "log_start", "log_end", "committed", "book", "state"];
+    let columns = [
+        "partition",
+        "position",
+        "log_start",
+        "log_end",
+        "committed",
+        "book",
+        "state",
+    ];
     rows(args.output.format, &columns, &lines, |line| {
         vec![
             line.partition.to_string(),
@@ -62,7 +75,12 @@ pub async fn show(args: &PlaceArgs) -> anyhow::Result<u8> {
             or_dash(line.log_end),
             or_dash(line.committed),
             or_dash(line.book),
-            if line.stopped.is_some() { "STOPPED" } else { "ok" }.to_owned(),
+            if line.stopped.is_some() {
+                "STOPPED"
+            } else {
+                "ok"
+            }
+            .to_owned(),
         ]
     })?;
     for line in &lines {
@@ -73,10 +91,19 @@ pub async fn show(args: &PlaceArgs) -> anyhow::Result<u8> {
     for book in moves::history(&mut connection, place.consumer(), 20).await? {
         eprintln!(
             "moved: partition {} from {} to {} at {} by {}: {}",
-            book.partition, book.next_offset, book.moved_to, book.moved_at, book.moved_by, book.reason
+            book.partition,
+            book.next_offset,
+            book.moved_to,
+            book.moved_at,
+            book.moved_by,
+            book.reason
         );
     }
-    Ok(if lines.iter().any(|line| line.stopped.is_some()) { exit::STOPPED } else { exit::DONE })
+    Ok(if lines.iter().any(|line| line.stopped.is_some()) {
+        exit::STOPPED
+    } else {
+        exit::DONE
+    })
 }
 
 /// Moves positions and prints what that did.
@@ -91,18 +118,39 @@ pub async fn set(args: &PositionSetArgs) -> anyhow::Result<u8> {
     let pinned = deployment::pinned(&mut connection).await?;
     let all: Vec<i32> = (0..identity.partition_count).collect();
     let chosen = choose(&args.partition, &all)?;
-    let other_log = pinned.as_ref().and_then(|pinned| another_log(pinned, &identity)).is_some();
-    if other_log && progress.keys().any(|partition| !chosen.contains(partition) && all.contains(partition)) {
+    let other_log = pinned
+        .as_ref()
+        .and_then(|pinned| another_log(pinned, &identity))
+        .is_some();
+    if other_log
+        && progress
+            .keys()
+            .any(|partition| !chosen.contains(partition) && all.contains(partition))
+    {
         return Err(Refusal::usage(
             "the log is another one, so every position belongs to the old log: give `--partition all`",
         )
         .into());
     }
-    let (bounds, committed) = (place.bounds(&chosen).await?, place.committed(&chosen).await?);
+    let (bounds, committed) = (
+        place.bounds(&chosen).await?,
+        place.committed(&chosen).await?,
+    );
     let mut planned = Vec::with_capacity(chosen.len());
     for partition in &chosen {
-        let to = resolve(*partition, args.to, progress.get(partition), bounds.get(partition), other_log)?;
-        planned.push(Move { partition: *partition, to, another_log: other_log, seen: committed.get(partition).copied() });
+        let to = resolve(
+            *partition,
+            args.to,
+            progress.get(partition),
+            bounds.get(partition),
+            other_log,
+        )?;
+        planned.push(Move {
+            partition: *partition,
+            to,
+            another_log: other_log,
+            seen: committed.get(partition).copied(),
+        });
     }
     let mut log = place.claims.deployment(&identity);
     if let Some(pinned) = &pinned {
@@ -113,21 +161,39 @@ pub async fn set(args: &PositionSetArgs) -> anyhow::Result<u8> {
         }
     }
     let moved = if args.dry_run {
-        planned.iter().map(|one| preview(one, progress.get(&one.partition))).collect()
+        planned
+            .iter()
+            .map(|one| preview(one, progress.get(&one.partition)))
+            .collect()
     } else {
-        let why = Why { reason: args.reason.clone(), by: operator() };
+        let why = Why {
+            reason: args.reason.clone(),
+            by: operator(),
+        };
         moves::apply(&mut connection, place.consumer(), &planned, &log, &why).await?
     };
-    rows(args.place.output.format, &["partition", "from", "to", "lost", "replayed"], &moved, |one| {
-        vec![
-            one.partition.to_string(),
-            or_dash(one.from),
-            one.to.to_string(),
-            one.lost.to_string(),
-            one.replayed.to_string(),
-        ]
-    })?;
-    eprintln!("{}", if args.dry_run { "dry run: nothing was moved" } else { "moved; running workers take it up by themselves" });
+    rows(
+        args.place.output.format,
+        &["partition", "from", "to", "lost", "replayed"],
+        &moved,
+        |one| {
+            vec![
+                one.partition.to_string(),
+                or_dash(one.from),
+                one.to.to_string(),
+                one.lost.to_string(),
+                one.replayed.to_string(),
+            ]
+        },
+    )?;
+    eprintln!(
+        "{}",
+        if args.dry_run {
+            "dry run: nothing was moved"
+        } else {
+            "moved; running workers take it up by themselves"
+        }
+    );
     Ok(exit::DONE)
 }
 
@@ -144,7 +210,10 @@ fn choose(wanted: &[Chosen], all: &[i32]) -> Result<Vec<i32>, Refusal> {
                 chosen.insert(*number);
             }
             Chosen::One(number) => {
-                return Err(Refusal::usage(format!("the topic has no partition {number}: it has 0 to {}", all.len().saturating_sub(1))));
+                return Err(Refusal::usage(format!(
+                    "the topic has no partition {number}: it has 0 to {}",
+                    all.len().saturating_sub(1)
+                )));
             }
         }
     }
@@ -159,18 +228,24 @@ fn resolve(
     other_log: bool,
 ) -> Result<i64, Refusal> {
     let Some(bounds) = bounds else {
-        return Err(Refusal::usage(format!("partition {partition}: the brokers do not tell how far its log reaches")));
+        return Err(Refusal::usage(format!(
+            "partition {partition}: the brokers do not tell how far its log reaches"
+        )));
     };
     let to = match (target, row) {
         (Target::Earliest, _) => bounds.start.0,
         (Target::Latest, _) => bounds.end.0,
         (Target::At(offset), _) => offset,
         (Target::By(_), _) if other_log => {
-            return Err(Refusal::usage("a relative target means nothing in another log: give earliest, latest or an offset"));
+            return Err(Refusal::usage(
+                "a relative target means nothing in another log: give earliest, latest or an offset",
+            ));
         }
         (Target::By(distance), Some(row)) => row.next_offset + distance,
         (Target::By(_), None) => {
-            return Err(Refusal::usage(format!("partition {partition} has no position to move from: give an offset")));
+            return Err(Refusal::usage(format!(
+                "partition {partition} has no position to move from: give an offset"
+            )));
         }
     };
     if to < bounds.start.0 || to > bounds.end.0 {
@@ -184,8 +259,18 @@ fn resolve(
 
 fn preview(one: &Move, row: Option<&Progress>) -> Moved {
     let from = row.map(|row| row.next_offset);
-    let by = if one.another_log { 0 } else { from.map_or(0, |from| one.to - from) };
-    Moved { partition: one.partition, from, to: one.to, lost: by.max(0), replayed: (-by).max(0) }
+    let by = if one.another_log {
+        0
+    } else {
+        from.map_or(0, |from| one.to - from)
+    };
+    Moved {
+        partition: one.partition,
+        from,
+        to: one.to,
+        lost: by.max(0),
+        replayed: (-by).max(0),
+    }
 }
 
 fn operator() -> String {

@@ -17,7 +17,10 @@ pub fn rows<T: serde::Serialize>(
         Format::Json => println!("{}", serde_json::to_string_pretty(values)?),
         Format::Table => {
             let mut table = Table::new();
-            table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled).set_header(columns);
+            table
+                .load_style(presets::NOTHING)
+                .set_content_arrangement(ContentArrangement::Disabled)
+                .set_header(columns);
             for value in values {
                 table.add_row(cells(value));
             }

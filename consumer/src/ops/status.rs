@@ -33,7 +33,11 @@ pub async fn run(args: &PlaceArgs) -> anyhow::Result<u8> {
     let mut connection = place.claims.database.connect(Purpose::Reading).await?;
     let progress = position::all(&mut connection, place.consumer()).await?;
     let partitions: Vec<i32> = progress.iter().map(|row| row.partition).collect();
-    let bounds = if partitions.is_empty() { Default::default() } else { place.bounds_if_there(&partitions).await };
+    let bounds = if partitions.is_empty() {
+        Default::default()
+    } else {
+        place.bounds_if_there(&partitions).await
+    };
     let lines: Vec<Line> = progress
         .into_iter()
         .map(|row| {
@@ -58,7 +62,16 @@ pub async fn run(args: &PlaceArgs) -> anyhow::Result<u8> {
         })
         .collect();
     let columns = [
-        "partition", "owner", "position", "log_end", "lag", "results", "duplicates", "dead_letters", "parked", "settled_up_to",
+        "partition",
+        "owner",
+        "position",
+        "log_end",
+        "lag",
+        "results",
+        "duplicates",
+        "dead_letters",
+        "parked",
+        "settled_up_to",
     ];
     rows(args.output.format, &columns, &lines, |line| {
         vec![

@@ -12,8 +12,15 @@ use crate::options::TaskArgs;
 /// # Errors
 /// When a setting is wrong or the database does not answer.
 pub async fn run(args: &TaskArgs) -> anyhow::Result<u8> {
-    let database = Database::new(args.database.url().with_code(exit::USAGE)?, &args.database.schema).with_code(exit::USAGE)?;
-    let consumer = Consumer { group: args.group.group.clone(), topic: args.topic.clone() };
+    let database = Database::new(
+        args.database.url().with_code(exit::USAGE)?,
+        &args.database.schema,
+    )
+    .with_code(exit::USAGE)?;
+    let consumer = Consumer {
+        group: args.group.group.clone(),
+        topic: args.topic.clone(),
+    };
     let mut connection = database.connect(Purpose::Reading).await?;
     let report = results::report(&mut connection, &consumer, args.id).await?;
     match args.output.format {
@@ -32,9 +39,15 @@ pub async fn run(args: &TaskArgs) -> anyhow::Result<u8> {
             }
         }
     }
-    Ok(if report.status == "unknown" { exit::REJECTED } else { exit::DONE })
+    Ok(if report.status == "unknown" {
+        exit::REJECTED
+    } else {
+        exit::DONE
+    })
 }
 
 fn text(value: &serde_json::Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+    value
+        .as_str()
+        .map_or_else(|| value.to_string(), str::to_owned)
 }

@@ -93,11 +93,22 @@ impl Claims {
     ///
     /// # Errors
     /// When Postgres or the brokers do not answer.
-    pub async fn claim(&self, partitions: &[i32], ahead: Ahead) -> Result<Vec<(i32, ClaimAnswer)>, ClaimError> {
+    pub async fn claim(
+        &self,
+        partitions: &[i32],
+        ahead: Ahead,
+    ) -> Result<Vec<(i32, ClaimAnswer)>, ClaimError> {
         let broker = match self.ask_brokers(partitions).await {
             Ok(broker) => broker,
             Err(ClaimError::Log(LogError::TopicMissing { topic })) => {
-                let stop = |partition: &i32| (*partition, ClaimAnswer::Stopped(StopReason::TopicMissing { topic: topic.clone() }));
+                let stop = |partition: &i32| {
+                    (
+                        *partition,
+                        ClaimAnswer::Stopped(StopReason::TopicMissing {
+                            topic: topic.clone(),
+                        }),
+                    )
+                };
                 return Ok(partitions.iter().map(stop).collect());
             }
             Err(error) => return Err(error),
@@ -109,7 +120,14 @@ impl Claims {
         let mut answers = Vec::with_capacity(partitions.len());
         let mut passed = Vec::new();
         for &partition in partitions {
-            match self.examine(partition, &pinned, &broker, rows.get(&partition), &heights, ahead) {
+            match self.examine(
+                partition,
+                &pinned,
+                &broker,
+                rows.get(&partition),
+                &heights,
+                ahead,
+            ) {
                 Some(reason) => answers.push((partition, ClaimAnswer::Stopped(reason))),
                 None => {
                     if !rows.contains_key(&partition) {
@@ -119,7 +137,8 @@ impl Claims {
                 }
             }
         }
-        let claimed = position::claim(&mut connection, &self.consumer, &passed, &self.owner).await?;
+        let claimed =
+            position::claim(&mut connection, &self.consumer, &passed, &self.owner).await?;
         let bounds = if claimed.iter().all(|row| broker.admits(row)) {
             broker.bounds
         } else {
@@ -139,16 +158,31 @@ impl Claims {
     ///
     /// # Errors
     /// When Postgres or the brokers do not answer.
-    pub async fn diagnose(&self, partitions: &[i32]) -> Result<BTreeMap<i32, Option<StopReason>>, ClaimError> {
+    pub async fn diagnose(
+        &self,
+        partitions: &[i32],
+    ) -> Result<BTreeMap<i32, Option<StopReason>>, ClaimError> {
         let broker = self.ask_brokers(partitions).await?;
         let mut connection = self.database.connect(Purpose::Reading).await?;
-        let pinned = deployment::pinned(&mut connection).await?.unwrap_or_else(|| self.deployment(&broker.identity));
+        let pinned = deployment::pinned(&mut connection)
+            .await?
+            .unwrap_or_else(|| self.deployment(&broker.identity));
         let heights = position::highest_ever(&mut connection, &self.consumer).await?;
         let rows = self.rows(&mut connection).await?;
         Ok(partitions
             .iter()
             .map(|&partition| {
-                (partition, self.examine(partition, &pinned, &broker, rows.get(&partition), &heights, Ahead::Refused))
+                (
+                    partition,
+                    self.examine(
+                        partition,
+                        &pinned,
+                        &broker,
+                        rows.get(&partition),
+                        &heights,
+                        Ahead::Refused,
+                    ),
+                )
             })
             .collect())
     }
@@ -165,8 +199,15 @@ impl Claims {
         }
     }
 
-    async fn rows(&self, connection: &mut PgConnection) -> Result<HashMap<i32, Progress>, ClaimError> {
-        Ok(position::all(connection, &self.consumer).await?.into_iter().map(|row| (row.partition, row)).collect())
+    async fn rows(
+        &self,
+        connection: &mut PgConnection,
+    ) -> Result<HashMap<i32, Progress>, ClaimError> {
+        Ok(position::all(connection, &self.consumer)
+            .await?
+            .into_iter()
+            .map(|row| (row.partition, row))
+            .collect())
     }
 
     async fn ask_brokers(&self, partitions: &[i32]) -> Result<Broker, ClaimError> {
@@ -177,19 +218,34 @@ impl Claims {
             let identity = log::identify(client.client(), &topic, BROKER_DEADLINE)?;
             let bounds = log::all_bounds(client.as_ref(), &topic, &partitions, BROKER_DEADLINE)?;
             let committed = log::committed(client.as_ref(), &topic, &partitions, BROKER_DEADLINE)?;
-            Ok(Broker { identity, bounds, committed })
+            Ok(Broker {
+                identity,
+                bounds,
+                committed,
+            })
         })
         .await?
     }
 
-    async fn create(&self, connection: &mut PgConnection, partition: i32, broker: &Broker) -> Result<(), ClaimError> {
-        let Some(bounds) = broker.bounds.get(&Partition(partition)) else { return Ok(()) };
+    async fn create(
+        &self,
+        connection: &mut PgConnection,
+        partition: i32,
+        broker: &Broker,
+    ) -> Result<(), ClaimError> {
+        let Some(bounds) = broker.bounds.get(&Partition(partition)) else {
+            return Ok(());
+        };
         let first = match self.start {
             Start::Earliest => bounds.start,
             Start::Latest => bounds.end,
         };
         position::create(connection, &self.consumer, partition, first.0).await?;
-        tracing::debug!(partition, offset = first.0, "first start of this partition: its book begins");
+        tracing::debug!(
+            partition,
+            offset = first.0,
+            "first start of this partition: its book begins"
+        );
         Ok(())
     }
 
@@ -204,20 +260,35 @@ impl Claims {
     ) -> Option<StopReason> {
         another_log(pinned, &broker.identity)
             .or_else(|| {
-                (partition >= pinned.partition_count && row.is_none()).then_some(StopReason::NewPartition {
-                    partition,
-                    pinned: pinned.partition_count,
-                    now: broker.identity.partition_count,
-                })
+                (partition >= pinned.partition_count && row.is_none()).then_some(
+                    StopReason::NewPartition {
+                        partition,
+                        pinned: pinned.partition_count,
+                        now: broker.identity.partition_count,
+                    },
+                )
             })
             .or_else(|| {
-                let committed = broker.committed.get(&Partition(partition)).copied().flatten()?.0;
+                let committed = broker
+                    .committed
+                    .get(&Partition(partition))
+                    .copied()
+                    .flatten()?
+                    .0;
                 match row {
-                    None => Some(StopReason::LostTable { partition, committed }),
+                    None => Some(StopReason::LostTable {
+                        partition,
+                        committed,
+                    }),
                     Some(row) => {
                         let highest = heights.get(&partition).copied().unwrap_or(row.high_offset);
-                        (ahead == Ahead::Refused && committed > highest)
-                            .then_some(StopReason::DatabaseRestored { partition, committed, highest })
+                        (ahead == Ahead::Refused && committed > highest).then_some(
+                            StopReason::DatabaseRestored {
+                                partition,
+                                committed,
+                                highest,
+                            },
+                        )
                     }
                 }
             })
@@ -235,9 +306,11 @@ impl Broker {
 #[must_use]
 pub fn another_log(pinned: &Deployment, now: &LogIdentity) -> Option<StopReason> {
     let differ = |what: &'static str, was: &Option<String>, is: &Option<String>| match (was, is) {
-        (Some(was), Some(is)) if was != is => {
-            Some(StopReason::AnotherLog { what, was: was.clone(), is: is.clone() })
-        }
+        (Some(was), Some(is)) if was != is => Some(StopReason::AnotherLog {
+            what,
+            was: was.clone(),
+            is: is.clone(),
+        }),
         _ => None,
     };
     differ("cluster id", &pinned.cluster_id, &now.cluster_id)
@@ -256,9 +329,17 @@ fn outside(row: &Progress, bounds: &BTreeMap<Partition, Bounds>) -> Option<StopR
     let bounds = bounds.get(&Partition(row.partition))?;
     let (partition, position) = (row.partition, row.next_offset);
     if position < bounds.start.0 {
-        Some(StopReason::RetentionPassed { partition, position, start: bounds.start.0 })
+        Some(StopReason::RetentionPassed {
+            partition,
+            position,
+            start: bounds.start.0,
+        })
     } else if position > bounds.end.0 {
-        Some(StopReason::BeyondEnd { partition, position, end: bounds.end.0 })
+        Some(StopReason::BeyondEnd {
+            partition,
+            position,
+            end: bounds.end.0,
+        })
     } else {
         None
     }

@@ -47,7 +47,12 @@ impl GroupContext {
     /// Tells `events` what happens to `topic`.
     #[must_use]
     pub fn new(topic: String, events: UnboundedSender<GroupEvent>, metrics: BrokerMetrics) -> Self {
-        Self { topic, events, metrics, closing: AtomicBool::new(false) }
+        Self {
+            topic,
+            events,
+            metrics,
+            closing: AtomicBool::new(false),
+        }
     }
 
     /// From now on rebalances are answered at once, since the owner does not listen any more.
@@ -80,7 +85,10 @@ impl ClientContext for GroupContext {
 
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         match level {
-            RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical | RDKafkaLogLevel::Error => {
+            RDKafkaLogLevel::Emerg
+            | RDKafkaLogLevel::Alert
+            | RDKafkaLogLevel::Critical
+            | RDKafkaLogLevel::Error => {
                 tracing::warn!(facility, message, "librdkafka");
             }
             RDKafkaLogLevel::Warning => tracing::info!(facility, message, "librdkafka"),
@@ -95,11 +103,15 @@ impl ClientContext for GroupContext {
 #[must_use]
 pub fn kind_of(error: &KafkaError) -> BrokerErrorKind {
     match error.rdkafka_error_code() {
-        Some(RDKafkaErrorCode::AllBrokersDown | RDKafkaErrorCode::BrokerTransportFailure | RDKafkaErrorCode::Resolve) => {
-            BrokerErrorKind::Connection
-        }
         Some(
-            RDKafkaErrorCode::OperationTimedOut | RDKafkaErrorCode::RequestTimedOut | RDKafkaErrorCode::MessageTimedOut,
+            RDKafkaErrorCode::AllBrokersDown
+            | RDKafkaErrorCode::BrokerTransportFailure
+            | RDKafkaErrorCode::Resolve,
+        ) => BrokerErrorKind::Connection,
+        Some(
+            RDKafkaErrorCode::OperationTimedOut
+            | RDKafkaErrorCode::RequestTimedOut
+            | RDKafkaErrorCode::MessageTimedOut,
         ) => BrokerErrorKind::Timeout,
         Some(
             RDKafkaErrorCode::Authentication
@@ -113,8 +125,17 @@ pub fn kind_of(error: &KafkaError) -> BrokerErrorKind {
 }
 
 impl ConsumerContext for GroupContext {
-    fn rebalance(&self, consumer: &BaseConsumer<Self>, error: RDKafkaRespErr, list: &mut TopicPartitionList) {
-        let partitions: Vec<i32> = list.elements_for_topic(&self.topic).iter().map(|one| one.partition()).collect();
+    fn rebalance(
+        &self,
+        consumer: &BaseConsumer<Self>,
+        error: RDKafkaRespErr,
+        list: &mut TopicPartitionList,
+    ) {
+        let partitions: Vec<i32> = list
+            .elements_for_topic(&self.topic)
+            .iter()
+            .map(|one| one.partition())
+            .collect();
         let closing = self.closing.load(Ordering::Acquire);
         match error {
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS if closing => {
@@ -123,9 +144,14 @@ impl ConsumerContext for GroupContext {
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS if closing => {
                 let _ = consumer.unassign();
             }
-            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => self.tell(GroupEvent::Assigned(partitions)),
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => {
+                self.tell(GroupEvent::Assigned(partitions))
+            }
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS => {
-                self.tell(GroupEvent::Revoked { partitions, lost: consumer.assignment_lost() });
+                self.tell(GroupEvent::Revoked {
+                    partitions,
+                    lost: consumer.assignment_lost(),
+                });
             }
             other => {
                 let _ = consumer.unassign();

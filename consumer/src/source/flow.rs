@@ -18,7 +18,10 @@ use crate::engine::{Charge, Offset, Partition, Pressure};
 use crate::work::flusher::{Job, Landed};
 
 /// Most that one flush carries: larger ones gain nothing and only make the others wait.
-const FLUSH_MOST: Charge = Charge { events: 20_000, bytes: 8 << 20 };
+const FLUSH_MOST: Charge = Charge {
+    events: 20_000,
+    bytes: 8 << 20,
+};
 
 impl Owner {
     /// Gives every free writer what its partitions have.
@@ -29,7 +32,10 @@ impl Owner {
                 if flush.shares.is_empty() {
                     continue;
                 }
-                let job = Job { flush, decoders: self.decoders.clone() };
+                let job = Job {
+                    flush,
+                    decoders: self.decoders.clone(),
+                };
                 if let Some(writer) = self.writers.get_mut(lane)
                     && !writer.send(job)
                 {
@@ -45,7 +51,9 @@ impl Owner {
         let mut ready: Vec<i32> = self
             .owned
             .running()
-            .filter(|(partition, running)| lane_of(*partition, writers) == lane && running.has_work())
+            .filter(|(partition, running)| {
+                lane_of(*partition, writers) == lane && running.has_work()
+            })
             .map(|(partition, _)| partition)
             .collect();
         if ready.is_empty() {
@@ -58,11 +66,25 @@ impl Owner {
         let mut flush = Flush::default();
         let mut wrong = Vec::new();
         for partition in ready {
-            let Some(running) = self.owned.partitions.get_mut(&partition).and_then(Standing::running_mut) else { continue };
+            let Some(running) = self
+                .owned
+                .partitions
+                .get_mut(&partition)
+                .and_then(Standing::running_mut)
+            else {
+                continue;
+            };
             match running.cut(partition, room) {
                 Ok(share) => {
-                    let bytes = share.records.iter().map(|record| record.value.len() as u64).sum();
-                    room = room.saturating_sub(Charge { events: share.records.len() as u64, bytes });
+                    let bytes = share
+                        .records
+                        .iter()
+                        .map(|record| record.value.len() as u64)
+                        .sum();
+                    room = room.saturating_sub(Charge {
+                        events: share.records.len() as u64,
+                        bytes,
+                    });
                     flush.shares.push(share);
                 }
                 Err(error) => wrong.push((partition, error)),
@@ -83,17 +105,31 @@ impl Owner {
         if let Some(writer) = self.writers.get_mut(landed.writer) {
             writer.busy = false;
         }
-        self.gauges.database.flush(landed.took, landed.records, landed.bytes);
+        self.gauges
+            .database
+            .flush(landed.took, landed.records, landed.bytes);
         self.note_incidents(landed.incidents);
         self.health.ready("database", Ok(()));
         let mut durable: Vec<(i32, Offset)> = Vec::new();
         let mut latencies = LatencyBatch::default();
-        for ShareEnd { partition, claim, end } in landed.ends {
+        for ShareEnd {
+            partition,
+            claim,
+            end,
+        } in landed.ends
+        {
             match end {
-                End::Landed { fence, outcomes, submitted, reasons } => {
+                End::Landed {
+                    fence,
+                    outcomes,
+                    submitted,
+                    reasons,
+                } => {
                     self.count(&outcomes, &reasons);
                     note_latencies(&mut latencies, &submitted);
-                    let Some(running) = self.find(partition, claim) else { continue };
+                    let Some(running) = self.find(partition, claim) else {
+                        continue;
+                    };
                     match running.land(fence, &outcomes) {
                         Ok(settled) => {
                             durable.push((partition, settled.next_offset));
@@ -126,7 +162,12 @@ impl Owner {
     }
 
     fn count(&self, outcomes: &[Outcome], reasons: &[Reason]) {
-        let of = |wanted: Outcome| outcomes.iter().filter(|outcome| **outcome == wanted).count() as u64;
+        let of = |wanted: Outcome| {
+            outcomes
+                .iter()
+                .filter(|outcome| **outcome == wanted)
+                .count() as u64
+        };
         let consumer = &self.gauges.consumer;
         consumer.tasks("", telemetry::Outcome::Success, of(Outcome::Result));
         consumer.tasks("", telemetry::Outcome::Duplicate, of(Outcome::Duplicate));
@@ -141,8 +182,16 @@ impl Owner {
         let database = &self.gauges.database;
         for (count, kind, path) in [
             (incidents.outages, DatabaseErrorKind::Outage, RedoPath::Same),
-            (incidents.conflicts, DatabaseErrorKind::Conflict, RedoPath::OnConflict),
-            (incidents.refusals, DatabaseErrorKind::Refused, RedoPath::Smaller),
+            (
+                incidents.conflicts,
+                DatabaseErrorKind::Conflict,
+                RedoPath::OnConflict,
+            ),
+            (
+                incidents.refusals,
+                DatabaseErrorKind::Refused,
+                RedoPath::Smaller,
+            ),
         ] {
             for _ in 0..count {
                 database.error(kind);
@@ -161,7 +210,11 @@ impl Owner {
         }
         let mut list = TopicPartitionList::with_capacity(durable.len());
         for (partition, offset) in durable {
-            let added = list.add_partition_offset(&self.claims.consumer.topic, *partition, KafkaOffset::Offset(offset.0));
+            let added = list.add_partition_offset(
+                &self.claims.consumer.topic,
+                *partition,
+                KafkaOffset::Offset(offset.0),
+            );
             debug_assert!(added.is_ok(), "an offset is never negative");
         }
         if let Err(error) = self.client.store_offsets(&list) {
@@ -178,8 +231,14 @@ impl Owner {
         let lasted = at.saturating_duration_since(self.pressed_since);
         match self.pressure {
             Pressure::Open => {}
-            Pressure::Soft => self.gauges.consumer.held_back(telemetry::Pressure::Soft, lasted),
-            Pressure::Hard => self.gauges.consumer.held_back(telemetry::Pressure::Hard, lasted),
+            Pressure::Soft => self
+                .gauges
+                .consumer
+                .held_back(telemetry::Pressure::Soft, lasted),
+            Pressure::Hard => self
+                .gauges
+                .consumer
+                .held_back(telemetry::Pressure::Hard, lasted),
         }
         self.pressed_since = at;
         if pressure == self.pressure {
@@ -187,7 +246,11 @@ impl Owner {
         }
         match (self.pressure, pressure) {
             (_, Pressure::Hard) => {
-                tracing::warn!(events = held.events, bytes = held.bytes, "the budget is used up and nothing lands: pausing");
+                tracing::warn!(
+                    events = held.events,
+                    bytes = held.bytes,
+                    "the budget is used up and nothing lands: pausing"
+                );
                 self.pause(&self.fetched());
             }
             (Pressure::Hard, _) => {
@@ -224,7 +287,11 @@ impl Owner {
     }
 
     pub(super) fn fetched(&self) -> Vec<i32> {
-        let fetched = self.owned.partitions.iter().filter(|(_, standing)| standing.is_fetched());
+        let fetched = self
+            .owned
+            .partitions
+            .iter()
+            .filter(|(_, standing)| standing.is_fetched());
         fetched.map(|(partition, _)| *partition).collect()
     }
 
@@ -257,7 +324,11 @@ impl Owner {
             self.forget_leaving(partition);
             return;
         }
-        tracing::warn!(partition, ?loss, "the fence does not match: nothing was written, finding out whose partition it is");
+        tracing::warn!(
+            partition,
+            ?loss,
+            "the fence does not match: nothing was written, finding out whose partition it is"
+        );
         let ahead = match loss {
             millrace_store::FenceLoss::DatabaseMoved => Ahead::Expected,
             millrace_store::FenceLoss::Taken | millrace_store::FenceLoss::RowGone => Ahead::Refused,
@@ -272,7 +343,10 @@ fn lane_of(partition: i32, writers: usize) -> usize {
 }
 
 fn note_latencies(latencies: &mut LatencyBatch, submitted: &[i64]) {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros();
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_micros();
     let now = i64::try_from(now).unwrap_or(i64::MAX);
     for submitted in submitted {
         latencies.record_micros(now.saturating_sub(*submitted).max(0));

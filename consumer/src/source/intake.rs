@@ -30,7 +30,8 @@ impl Owner {
         match received {
             Ok(message) => self.take(&message),
             Err(KafkaError::PartitionEOF(partition)) => {
-                if let Some(Standing::Running(running)) = self.owned.partitions.get_mut(&partition) {
+                if let Some(Standing::Running(running)) = self.owned.partitions.get_mut(&partition)
+                {
                     running.at_end = true;
                 }
             }
@@ -44,7 +45,11 @@ impl Owner {
         match error.rdkafka_error_code() {
             Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => {
                 tracing::warn!(%error, "some position is outside its log: claiming every partition again to find out which");
-                let running: Vec<i32> = self.owned.running().map(|(partition, _)| partition).collect();
+                let running: Vec<i32> = self
+                    .owned
+                    .running()
+                    .map(|(partition, _)| partition)
+                    .collect();
                 for partition in running {
                     self.claim_again(partition, Ahead::Refused, None);
                 }
@@ -70,10 +75,17 @@ impl Owner {
         if self.is_stopping() {
             return;
         }
-        let Some(Standing::Running(running)) = self.owned.partitions.get_mut(&partition) else { return };
+        let Some(Standing::Running(running)) = self.owned.partitions.get_mut(&partition) else {
+            return;
+        };
         let gap = running.ledger.expected().distance(offset);
         if gap > UNVOUCHED_GAP && running.vouched_gap != Some(offset) {
-            tracing::warn!(partition, offset = offset.0, gap, "a wide gap in the log: asking the brokers before passing it");
+            tracing::warn!(
+                partition,
+                offset = offset.0,
+                gap,
+                "a wide gap in the log: asking the brokers before passing it"
+            );
             self.claim_again(partition, Ahead::Refused, Some(offset));
             return;
         }
@@ -82,7 +94,10 @@ impl Owner {
             Ok(decoded) => record(&decoded.event()),
             Err(error) => match error.unknown_schema() {
                 Some(schema) => {
-                    let reason = StopReason::UnknownSchema { offset: offset.0, schema };
+                    let reason = StopReason::UnknownSchema {
+                        offset: offset.0,
+                        schema,
+                    };
                     self.halt(partition, reason);
                     return;
                 }
@@ -97,7 +112,8 @@ impl Owner {
     }
 
     fn charge(&mut self, partition: i32, bytes: usize) {
-        self.budget.charge(Partition(partition), Charge::event(bytes as u64));
+        self.budget
+            .charge(Partition(partition), Charge::event(bytes as u64));
         if self.budget.over_share(Partition(partition)) {
             self.hold_back(partition);
         }
@@ -114,7 +130,10 @@ impl Owner {
 fn undecodable(message: &BorrowedMessage<'_>, error: &str) -> DeadLetter {
     let kept = message.headers().map(copy_headers).unwrap_or_default();
     let text = |name: &str| {
-        kept.iter().find(|(own, _)| own == name).and_then(|(_, value)| std::str::from_utf8(value).ok()).map(str::to_owned)
+        kept.iter()
+            .find(|(own, _)| own == name)
+            .and_then(|(_, value)| std::str::from_utf8(value).ok())
+            .map(str::to_owned)
     };
     DeadLetter {
         reason: Reason::Undecodable,

@@ -3,8 +3,10 @@
 //! Everything that happens to a partition happens in that task, so nothing here is shared or locked.
 //! Claims, questions to the brokers and flushes run beside it and come back as plain values.
 
+mod claiming;
 pub mod claims;
 pub mod context;
+mod errand;
 mod flow;
 mod group;
 mod intake;

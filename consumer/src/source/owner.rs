@@ -14,14 +14,15 @@ use millrace_schemas::Decoders;
 use millrace_store::Writer;
 use millrace_telemetry::{BrokerMetrics, ConsumerMetrics, DatabaseMetrics, Health, Heartbeat};
 use rdkafka::consumer::{Consumer as _, StreamConsumer};
-use rdkafka::message::BorrowedMessage;
 use rdkafka::error::KafkaError;
+use rdkafka::message::BorrowedMessage;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio_util::sync::CancellationToken;
 
 use super::claims::Claims;
 use super::context::{GroupContext, GroupEvent};
-use super::group::{ClaimReport, Leaving};
+use super::errand::ClaimReport;
+use super::group::Leaving;
 use super::standing::Owned;
 use super::watch::{Watch, Watched};
 use crate::engine::{Budget, BudgetLimits, Charge, Pressure};
@@ -140,9 +141,12 @@ impl Owner {
         let (landings, landed) = mpsc::unbounded_channel();
         let (answers, answered) = mpsc::unbounded_channel();
         let (watchers, watched) = mpsc::unbounded_channel();
-        let writers =
-            (0..settings.writers.max(1)).map(|number| WriterLane::start(number, writer(), landings.clone())).collect();
-        gauges.consumer.in_flight_limit(settings.budget.events, settings.budget.bytes);
+        let writers = (0..settings.writers.max(1))
+            .map(|number| WriterLane::start(number, writer(), landings.clone()))
+            .collect();
+        gauges
+            .consumer
+            .in_flight_limit(settings.budget.events, settings.budget.bytes);
         Self {
             settings,
             client: Arc::clone(&claims.client),
@@ -180,7 +184,9 @@ impl Owner {
     pub async fn run(mut self, stop: CancellationToken) -> Result<Ending, OwnerError> {
         let client = Arc::clone(&self.client);
         let topic = self.claims.consumer.topic.clone();
-        client.subscribe(&[&topic]).map_err(|source| OwnerError::Subscribe { topic, source })?;
+        client
+            .subscribe(&[&topic])
+            .map_err(|source| OwnerError::Subscribe { topic, source })?;
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let ended = loop {
@@ -212,7 +218,11 @@ impl Owner {
                 break ended;
             }
         };
-        let stopped = self.owned.stops().map(|(partition, reason)| format!("partition {partition}: {reason}")).collect();
+        let stopped = self
+            .owned
+            .stops()
+            .map(|(partition, reason)| format!("partition {partition}: {reason}"))
+            .collect();
         drop(client);
         self.leave_group(ended).await;
         Ok(Ending { ended, stopped })
@@ -267,27 +277,37 @@ impl Owner {
 
     fn ended(&self) -> Option<Ended> {
         if let Some(deadline) = self.stopping {
-            let written = self.leaving.is_none() && self.owned.running().all(|(_, running)| running.is_idle());
+            let written = self.leaving.is_none()
+                && self.owned.running().all(|(_, running)| running.is_idle());
             if written {
                 return Some(Ended::Drained);
             }
             return (Instant::now() >= deadline).then_some(Ended::DeadlinePassed);
         }
         let limit = self.settings.exit_when_idle?;
-        self.idle_since.filter(|since| since.elapsed() >= limit).map(|_| Ended::Idle)
+        self.idle_since
+            .filter(|since| since.elapsed() >= limit)
+            .map(|_| Ended::Idle)
     }
 
     /// Gives the claims back, lets librdkafka commit what is stored, and leaves the group.
     async fn leave_group(self, ended: Ended) {
         if ended != Ended::DeadlinePassed {
-            let held: Vec<_> = self.owned.running().map(|(partition, running)| (partition, running.fence)).collect();
+            let held: Vec<_> = self
+                .owned
+                .running()
+                .map(|(partition, running)| (partition, running.fence))
+                .collect();
             self.release(held).await;
         }
         self.client.context().close();
         let Self { client, claims, .. } = self;
         drop(claims);
         let left = tokio::task::spawn_blocking(move || drop(client));
-        if tokio::time::timeout(Duration::from_secs(10), left).await.is_err() {
+        if tokio::time::timeout(Duration::from_secs(10), left)
+            .await
+            .is_err()
+        {
             tracing::warn!("leaving the group took over 10 s: its session times out by itself");
         }
     }

@@ -65,7 +65,10 @@ impl Running {
     pub fn new(progress: &Progress, claim: Uuid, metrics: PartitionMetrics) -> Self {
         metrics.position(progress.next_offset);
         Self {
-            fence: Fence { claim, seq: progress.seq },
+            fence: Fence {
+                claim,
+                seq: progress.seq,
+            },
             ledger: Ledger::new(Offset(progress.next_offset), SPAN_CAP),
             batch: VecDeque::new(),
             batch_bytes: 0,
@@ -93,7 +96,12 @@ impl Running {
     ) -> Result<u64, LedgerError> {
         let opened = self.ledger.open(offset, timestamp_ms)?;
         self.batch_bytes += value.len() as u64;
-        self.batch.push_back(Settling { offset: offset.0, timestamp_ms, value, ending });
+        self.batch.push_back(Settling {
+            offset: offset.0,
+            timestamp_ms,
+            value,
+            ending,
+        });
         self.at_end = false;
         if epoch.is_some() {
             self.epoch = epoch;
@@ -110,13 +118,16 @@ impl Running {
     /// Whether there is something to write: records, or a position that moved over gaps alone.
     #[must_use]
     pub fn has_work(&self) -> bool {
-        self.in_air.is_none() && (!self.batch.is_empty() || self.ledger.expected() > self.ledger.frontier())
+        self.in_air.is_none()
+            && (!self.batch.is_empty() || self.ledger.expected() > self.ledger.frontier())
     }
 
     /// Whether all that was received is durable.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.in_air.is_none() && self.batch.is_empty() && self.ledger.expected() == self.ledger.frontier()
+        self.in_air.is_none()
+            && self.batch.is_empty()
+            && self.ledger.expected() == self.ledger.frontier()
     }
 
     /// Cuts the next share off the batch, at most so many records and bytes, and notes it as in the air.
@@ -134,12 +145,22 @@ impl Running {
             charge += one;
             count += 1;
         }
-        let offsets: Vec<Offset> = self.batch.iter().take(count).map(|record| Offset(record.offset)).collect();
+        let offsets: Vec<Offset> = self
+            .batch
+            .iter()
+            .take(count)
+            .map(|record| Offset(record.offset))
+            .collect();
         let plan = self.ledger.plan(&offsets)?;
         let records: Vec<Settling> = self.batch.drain(..count).collect();
         self.batch_bytes -= charge.bytes;
         let first = records.first().map_or(i64::MAX, |record| record.offset);
-        self.in_air = Some(InAir { offsets, next_offset: plan.next_offset, charge, gaps: plan.counted.gaps });
+        self.in_air = Some(InAir {
+            offsets,
+            next_offset: plan.next_offset,
+            charge,
+            gaps: plan.counted.gaps,
+        });
         Ok(Share {
             partition,
             fence: self.fence,
@@ -161,13 +182,22 @@ impl Running {
     pub fn land(&mut self, fence: Fence, outcomes: &[Outcome]) -> Result<Settled, LedgerError> {
         self.fence = fence;
         let Some(flown) = self.in_air.take() else {
-            return Ok(Settled { next_offset: self.ledger.frontier(), charge: Charge::NONE, gaps: 0 });
+            return Ok(Settled {
+                next_offset: self.ledger.frontier(),
+                charge: Charge::NONE,
+                gaps: 0,
+            });
         };
-        self.ledger.settle_all(flown.offsets.iter().copied().zip(outcomes.iter().copied()))?;
+        self.ledger
+            .settle_all(flown.offsets.iter().copied().zip(outcomes.iter().copied()))?;
         self.ledger.advance_to(flown.next_offset)?;
         self.high_offset = self.high_offset.max(flown.next_offset.0);
         self.metrics.position(flown.next_offset.0);
-        Ok(Settled { next_offset: flown.next_offset, charge: flown.charge, gaps: flown.gaps })
+        Ok(Settled {
+            next_offset: flown.next_offset,
+            charge: flown.charge,
+            gaps: flown.gaps,
+        })
     }
 
     /// Forgets what was taken and not sent: on the way out, another reads it again.

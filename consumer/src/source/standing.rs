@@ -85,19 +85,27 @@ pub struct Owned {
 impl Owned {
     /// Those that still have something to write, by number.
     pub fn running(&self) -> impl Iterator<Item = (i32, &Running)> {
-        self.partitions.iter().filter_map(|(number, standing)| standing.running().map(|running| (*number, running)))
+        self.partitions
+            .iter()
+            .filter_map(|(number, standing)| standing.running().map(|running| (*number, running)))
     }
 
     /// Those that still have something to write, by number.
     pub fn running_mut(&mut self) -> impl Iterator<Item = (i32, &mut Running)> {
-        self.partitions.iter_mut().filter_map(|(number, standing)| standing.running_mut().map(|running| (*number, running)))
+        self.partitions.iter_mut().filter_map(|(number, standing)| {
+            standing.running_mut().map(|running| (*number, running))
+        })
     }
 
     /// Why partitions stand still.
     pub fn stops(&self) -> impl Iterator<Item = (i32, &StopReason)> {
-        self.partitions.iter().filter_map(|(number, standing)| match standing {
-            Standing::Stopped { reason, .. } | Standing::Halting { reason, .. } => Some((*number, reason)),
-            Standing::Claiming { .. } | Standing::Running(_) => None,
-        })
+        self.partitions
+            .iter()
+            .filter_map(|(number, standing)| match standing {
+                Standing::Stopped { reason, .. } | Standing::Halting { reason, .. } => {
+                    Some((*number, reason))
+                }
+                Standing::Claiming { .. } | Standing::Running(_) => None,
+            })
     }
 }

@@ -60,13 +60,20 @@ struct Topic {
 ///
 /// # Errors
 /// When the text is not what librdkafka documents.
-pub fn partitions(json: &[u8], topic: &str) -> Result<BTreeMap<i32, PartitionStatistics>, serde_json::Error> {
+pub fn partitions(
+    json: &[u8],
+    topic: &str,
+) -> Result<BTreeMap<i32, PartitionStatistics>, serde_json::Error> {
     let mut client: Client = serde_json::from_slice(json)?;
-    let Some(found) = client.topics.remove(topic) else { return Ok(BTreeMap::new()) };
+    let Some(found) = client.topics.remove(topic) else {
+        return Ok(BTreeMap::new());
+    };
     Ok(found
         .partitions
         .into_iter()
-        .filter_map(|(number, statistics)| Some((number.parse().ok().filter(|n: &i32| *n >= 0)?, statistics)))
+        .filter_map(|(number, statistics)| {
+            Some((number.parse().ok().filter(|n: &i32| *n >= 0)?, statistics))
+        })
         .collect())
 }
 

@@ -9,7 +9,9 @@ use millrace_schemas::UnknownSchema;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StopReason {
     /// The topic is gone.
-    #[error("topic {topic} does not exist any more: create it again and set the positions, or point the worker at the right topic")]
+    #[error(
+        "topic {topic} does not exist any more: create it again and set the positions, or point the worker at the right topic"
+    )]
     TopicMissing {
         /// Its name.
         topic: String,

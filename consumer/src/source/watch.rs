@@ -63,12 +63,19 @@ impl Watch {
 impl Owner {
     /// Asks the brokers when it is time.
     pub(super) fn look_around(&mut self, at: Instant) {
-        if self.watch.asking || self.watch.next.is_some_and(|next| at < next) || !self.owned.assigned_once {
+        if self.watch.asking
+            || self.watch.next.is_some_and(|next| at < next)
+            || !self.owned.assigned_once
+        {
             return;
         }
         self.watch.asking = true;
         self.watch.next = Some(at + EVERY);
-        let partitions: Vec<Partition> = self.owned.running().map(|(partition, _)| Partition(partition)).collect();
+        let partitions: Vec<Partition> = self
+            .owned
+            .running()
+            .map(|(partition, _)| Partition(partition))
+            .collect();
         let (claims, back) = (self.claims.clone(), self.watchers.clone());
         tokio::spawn(async move {
             let asked_ms = now_ms();
@@ -77,13 +84,17 @@ impl Owner {
                 let topic = claims.consumer.topic.clone();
                 let (identity, bounds) = tokio::task::spawn_blocking(move || {
                     let identity = log::identify(client.client(), &topic, BROKER_DEADLINE)?;
-                    let bounds = log::all_bounds(client.as_ref(), &topic, &partitions, BROKER_DEADLINE)?;
+                    let bounds =
+                        log::all_bounds(client.as_ref(), &topic, &partitions, BROKER_DEADLINE)?;
                     Ok::<_, LogError>((identity, bounds))
                 })
                 .await??;
                 let mut connection = claims.database.connect(Purpose::Operations).await?;
                 let pinned = deployment::pinned(&mut connection).await?;
-                Ok((pinned.and_then(|pinned| another_log(&pinned, &identity)), bounds))
+                Ok((
+                    pinned.and_then(|pinned| another_log(&pinned, &identity)),
+                    bounds,
+                ))
             };
             let found = look.await;
             // The owner is gone only at the very end.
@@ -108,7 +119,9 @@ impl Owner {
                     self.stop_all(&StopReason::TopicMissing { topic });
                 }
             }
-            Err(error @ WatchError::Database(_)) => self.health.ready("database", Err(error.to_string())),
+            Err(error @ WatchError::Database(_)) => {
+                self.health.ready("database", Err(error.to_string()))
+            }
             Err(error) => {
                 tracing::warn!(%error, "the brokers do not answer");
                 self.health.ready("kafka", Err(error.to_string()));
@@ -118,15 +131,28 @@ impl Owner {
     }
 
     fn stop_all(&mut self, reason: &StopReason) {
-        let running: Vec<i32> = self.owned.running().map(|(partition, _)| partition).collect();
+        let running: Vec<i32> = self
+            .owned
+            .running()
+            .map(|(partition, _)| partition)
+            .collect();
         for partition in running {
             self.stop_dead(partition, reason.clone());
         }
     }
 
     fn report_readiness(&self) {
-        let stops: Vec<String> = self.owned.stops().map(|(partition, reason)| format!("partition {partition}: {reason}")).collect();
-        let claiming = self.owned.partitions.values().filter(|s| matches!(s, Standing::Claiming { .. })).count();
+        let stops: Vec<String> = self
+            .owned
+            .stops()
+            .map(|(partition, reason)| format!("partition {partition}: {reason}"))
+            .collect();
+        let claiming = self
+            .owned
+            .partitions
+            .values()
+            .filter(|s| matches!(s, Standing::Claiming { .. }))
+            .count();
         self.health.ready(
             "partitions",
             match (stops.is_empty(), claiming) {
@@ -143,7 +169,10 @@ impl Owner {
             .owned
             .running()
             .filter(|(partition, running)| {
-                running.is_idle() && bounds.get(&Partition(*partition)).is_some_and(|b| b.end <= running.ledger.frontier())
+                running.is_idle()
+                    && bounds
+                        .get(&Partition(*partition))
+                        .is_some_and(|b| b.end <= running.ledger.frontier())
             })
             .map(|(partition, running)| (partition, running.fence, asked_ms))
             .collect();
@@ -187,10 +216,15 @@ impl Owner {
             running.metrics.log_end(end);
             self.watch.ends.insert(partition, end);
             let behind = u64::try_from(end - frontier).unwrap_or(0);
-            let oldest = running.ledger.oldest_pending_timestamp_ms().or_else(|| running.ledger.frontier_timestamp_ms());
+            let oldest = running
+                .ledger
+                .oldest_pending_timestamp_ms()
+                .or_else(|| running.ledger.frontier_timestamp_ms());
             match (behind, oldest) {
                 (0, _) => running.metrics.lag(Some((0, 0.0))),
-                (_, Some(oldest)) => running.metrics.lag(Some((behind, seconds_since(oldest, now)))),
+                (_, Some(oldest)) => running
+                    .metrics
+                    .lag(Some((behind, seconds_since(oldest, now)))),
                 (_, None) => running.metrics.lag(None),
             }
         }
@@ -206,16 +240,22 @@ impl Owner {
 
     /// Whether everything owned is read to the end and written, or stands still.
     pub(super) fn all_done(&self) -> bool {
-        self.owned.partitions.values().all(|standing| match standing {
-            Standing::Running(running) => running.at_end && running.is_idle(),
-            Standing::Stopped { .. } => true,
-            Standing::Claiming { .. } | Standing::Halting { .. } => false,
-        })
+        self.owned
+            .partitions
+            .values()
+            .all(|standing| match standing {
+                Standing::Running(running) => running.at_end && running.is_idle(),
+                Standing::Stopped { .. } => true,
+                Standing::Claiming { .. } | Standing::Halting { .. } => false,
+            })
     }
 }
 
 fn now_ms() -> i64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_millis();
     i64::try_from(now).unwrap_or(i64::MAX)
 }
 

@@ -55,8 +55,14 @@ impl WriterLane {
                 let began = Instant::now();
                 let ends = writer.flush(&job.flush, &job.decoders).await;
                 let (records, bytes) = size(&job.flush);
-                let report =
-                    Landed { writer: number, ends, took: began.elapsed(), records, bytes, incidents: writer.take_incidents() };
+                let report = Landed {
+                    writer: number,
+                    ends,
+                    took: began.elapsed(),
+                    records,
+                    bytes,
+                    incidents: writer.take_incidents(),
+                };
                 if landed.send(report).is_err() {
                     return;
                 }
@@ -75,5 +81,7 @@ impl WriterLane {
 
 fn size(flush: &Flush) -> (u64, u64) {
     let records = flush.shares.iter().flat_map(|share| &share.records);
-    records.fold((0, 0), |(count, bytes), record| (count + 1, bytes + record.value.len() as u64))
+    records.fold((0, 0), |(count, bytes), record| {
+        (count + 1, bytes + record.value.len() as u64)
+    })
 }

@@ -18,16 +18,12 @@ async fn migrating_again_changes_nothing() {
 #[tokio::test]
 async fn many_may_migrate_a_new_schema_at_once() {
     let own = millrace_devstack::TestDb::new("at_once").await.unwrap();
-    let world_retention = millrace_store::days::Retention::default();
+    let retention = millrace_store::days::Retention::default();
     let database = millrace_store::Database::new(&own.url, &own.schema).unwrap();
-    let migrators: Vec<_> = (0..5)
-        .map(|_| {
-            let database = database.clone();
-            tokio::spawn(async move { migrate(&database, world_retention).await })
-        })
-        .collect();
-    for migrator in migrators {
-        migrator.await.unwrap().unwrap();
+    let migrator = || migrate(&database, retention);
+    let ends = tokio::join!(migrator(), migrator(), migrator(), migrator(), migrator());
+    for end in [ends.0, ends.1, ends.2, ends.3, ends.4] {
+        end.unwrap();
     }
 }
 

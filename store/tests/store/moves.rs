@@ -24,6 +24,7 @@ async fn move_to(world: &World, to: i64, another_log: bool) -> Moved {
         partition: 0,
         to,
         another_log,
+        seen: None,
     };
     let why = Why {
         reason: "a test".into(),
@@ -254,11 +255,13 @@ async fn a_move_that_fails_moves_nothing() {
             partition: 1,
             to: 7,
             another_log: false,
+            seen: None,
         },
         Move {
             partition: 0,
             to: 100,
             another_log: false,
+            seen: None,
         },
     ];
     let failed = moves::apply(&mut connection, &world.consumer, &moves, &log("x"), &why).await;

@@ -1,0 +1,210 @@
+//! Claims going out and coming back: which partitions are due, what their answers mean.
+//!
+//! A claim runs beside the loop. Only the answer to a partition's latest attempt counts, so a partition
+//! that was revoked or claimed again meanwhile ignores the older one.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use millrace_schemas::Decoders;
+use millrace_telemetry::ClaimResult;
+use rdkafka::consumer::Consumer as _;
+use rdkafka::topic_partition_list::{Offset as KafkaOffset, TopicPartitionList};
+
+use super::claims::{Ahead, ClaimAnswer};
+use super::errand::{ClaimReport, Errand};
+use super::leader_epoch::set_epoch;
+use super::owner::Owner;
+use super::partition::Running;
+use super::standing::Standing;
+use super::stop::StopReason;
+use crate::engine::{Offset, Partition, Pressure};
+
+/// How long until a claim that failed is tried again.
+const CLAIM_AGAIN: Duration = Duration::from_millis(500);
+/// How long until a stopped partition is looked at again.
+pub(super) const LOOK_AGAIN: Duration = Duration::from_secs(2);
+
+impl Owner {
+    /// Starts a claim for every partition whose time has come, one task for all that allow the same.
+    pub(super) fn ask_due_claims(&mut self, at: Instant) {
+        if self.is_stopping() {
+            return;
+        }
+        for ahead in [Ahead::Refused, Ahead::Expected] {
+            let mut errand = Errand {
+                attempt: self.next_attempt,
+                partitions: Vec::new(),
+                ahead,
+                confirm: Vec::new(),
+                learn: false,
+                decoders: Decoders::clone(&self.decoders),
+                waiting: BTreeMap::new(),
+            };
+            for (&partition, standing) in &mut self.owned.partitions {
+                match standing {
+                    Standing::Claiming {
+                        due,
+                        ahead: allowed,
+                        confirm,
+                        ..
+                    } if *allowed == ahead && due.is_some_and(|due| due <= at) => {
+                        *due = None;
+                        errand
+                            .confirm
+                            .extend(confirm.map(|position| (partition, position)));
+                    }
+                    Standing::Stopped { due, reason, .. }
+                        if ahead == Ahead::Refused && *due <= at =>
+                    {
+                        *due = at + LOOK_AGAIN;
+                        errand.learn |= matches!(reason, StopReason::UnknownSchema { .. });
+                        errand.waiting.insert(partition, reason.clone());
+                    }
+                    _ => continue,
+                }
+                self.attempts.insert(partition, errand.attempt);
+                errand.partitions.push(partition);
+            }
+            if !errand.partitions.is_empty() {
+                self.next_attempt += 1;
+                let (claims, answers) = (self.claims.clone(), self.answers.clone());
+                tokio::spawn(async move {
+                    // The owner is gone only at the very end, and then the answer is nobody's.
+                    let _ = answers.send(errand.run(&claims).await);
+                });
+            }
+        }
+    }
+
+    /// Takes in what a claim brought back.
+    pub(super) fn claim_answered(&mut self, report: ClaimReport) {
+        if let Some(decoders) = report.decoders {
+            self.decoders = Arc::new(decoders);
+        }
+        let current =
+            |owner: &Self, partition: i32| owner.attempts.get(&partition) == Some(&report.attempt);
+        match report.outcome {
+            Ok(answers) => {
+                self.health.ready("database", Ok(()));
+                let mut granted = Vec::new();
+                for (partition, answer) in answers {
+                    if current(self, partition) && self.owned.partitions.contains_key(&partition) {
+                        granted
+                            .extend(matches!(answer, ClaimAnswer::Granted(_)).then_some(partition));
+                        self.answered(partition, answer);
+                    }
+                }
+                if !granted.is_empty() {
+                    tracing::info!(partitions = ?granted, "claimed");
+                }
+            }
+            Err(error) => {
+                self.gauges.database.claim(ClaimResult::Failed);
+                tracing::warn!(error = %chain(&error), partitions = ?report.partitions, "claiming failed: trying again, nothing is lost");
+                self.health
+                    .ready("database", Err(format!("claiming: {error}")));
+                for partition in report.partitions {
+                    if current(self, partition)
+                        && let Some(Standing::Claiming { due, .. }) =
+                            self.owned.partitions.get_mut(&partition)
+                    {
+                        *due = Some(Instant::now() + CLAIM_AGAIN);
+                    }
+                }
+            }
+        }
+        self.share_budget();
+    }
+
+    fn answered(&mut self, partition: i32, answer: ClaimAnswer) {
+        let vouched = match self.owned.partitions.get(&partition) {
+            Some(Standing::Claiming { vouched, .. }) => *vouched,
+            Some(Standing::Stopped { .. }) => None,
+            Some(Standing::Running(_) | Standing::Halting { .. }) | None => return,
+        };
+        match answer {
+            ClaimAnswer::Stopped(reason) => self.stop_partition(partition, reason),
+            ClaimAnswer::Granted(progress) => {
+                let Some(claim) = progress.claim else { return };
+                self.gauges.database.claim(ClaimResult::Claimed);
+                let mut running =
+                    Running::new(&progress, claim, self.gauges.consumer.partition(partition));
+                running.vouched_gap = vouched;
+                let fetched = self.fetch(partition, progress.next_offset, &running);
+                if let Err(error) = fetched {
+                    tracing::warn!(partition, %error, "the claimed partition was not taken up: trying again");
+                    self.claim_again(partition, Ahead::Refused, None);
+                    return;
+                }
+                tracing::debug!(
+                    partition,
+                    offset = progress.next_offset,
+                    seq = progress.seq,
+                    "claimed"
+                );
+                self.owned
+                    .partitions
+                    .insert(partition, Standing::Running(Box::new(running)));
+            }
+        }
+    }
+
+    fn fetch(
+        &self,
+        partition: i32,
+        position: i64,
+        running: &Running,
+    ) -> rdkafka::error::KafkaResult<()> {
+        let topic = &self.claims.consumer.topic;
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(topic, partition, KafkaOffset::Offset(position))?;
+        if let Err(error) = set_epoch(&mut list, topic, Partition(partition), running.epoch()) {
+            tracing::debug!(%error, "the leader epoch was not set");
+        }
+        self.client.incremental_assign(&list)?;
+        if self.pressure == Pressure::Hard {
+            self.pause(&[partition]);
+        }
+        Ok(())
+    }
+
+    /// Drops a partition's state and claims it anew, from its row. `vouched` is the end of a wide gap
+    /// that the claim's look at the log vouches for.
+    pub(super) fn claim_again(&mut self, partition: i32, ahead: Ahead, vouched: Option<Offset>) {
+        self.unfetch(&[partition]);
+        self.budget.forget(Partition(partition));
+        let Some(standing) = self.owned.partitions.get_mut(&partition) else {
+            return;
+        };
+        // Kafka is asked whether the partition is ours, by a commit of what it was told before anyway.
+        let confirm = match (ahead, standing.running()) {
+            (Ahead::Refused, Some(running)) => Some(running.ledger.frontier().0),
+            _ => None,
+        };
+        *standing = Standing::Claiming {
+            due: Some(Instant::now() + CLAIM_AGAIN / 5),
+            ahead,
+            confirm,
+            vouched,
+        };
+        self.attempts.remove(&partition);
+        self.share_budget();
+    }
+}
+
+/// An error with its causes, for one line of log.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        let inner_text = inner.to_string();
+        if !text.contains(&inner_text) {
+            text.push_str(": ");
+            text.push_str(&inner_text);
+        }
+        cause = inner.source();
+    }
+    text
+}
