@@ -102,7 +102,7 @@ impl Database {
                 ("tcp_user_timeout", "20000"),
                 ("client_connection_check_interval", "5s"),
                 ("timezone", "UTC"),
-            ("client_min_messages", "warning"),
+                ("client_min_messages", "warning"),
             ]);
         match purpose {
             Purpose::Writer => options.options([("enable_seqscan", "off"), ("jit", "off")]),

@@ -152,6 +152,8 @@ impl Writer {
                     if row_at_fault {
                         self.incidents.refusals += 1;
                         match (single, smaller) {
+                            // A row that would be refused may also be one that the id's own row keeps out.
+                            _ if footing == Footing::New => self.look_up_first(&parts),
                             (Some(offset), _) => {
                                 let share = chosen.first().and_then(|index| shares.get_mut(*index));
                                 if !share.is_some_and(|share| share.refuse(offset, &trouble)) {
@@ -171,6 +173,14 @@ impl Writer {
             }
         }
         shares.into_iter().map(Progressing::into_end).collect()
+    }
+
+    /// From now on, for a while, rows of these partitions are looked up before they are written.
+    fn look_up_first(&mut self, parts: &[Part<'_>]) {
+        for part in parts {
+            self.repeating
+                .insert(part.partition, LOOK_UPS_AFTER_CONFLICT);
+        }
     }
 
     fn footing(&self, parts: &[Part<'_>]) -> Footing {
@@ -246,9 +256,7 @@ impl Writer {
                     ?partitions,
                     "rows are there already: looking them up"
                 );
-                for partition in partitions {
-                    self.repeating.insert(partition, LOOK_UPS_AFTER_CONFLICT);
-                }
+                self.look_up_first(parts);
                 return false;
             }
             Trouble::Refused(detail) if trail.stage == Stage::Rows => {

@@ -185,13 +185,9 @@ impl Scene {
 
     /// Runs a worker until everything is read and written, or stands still.
     pub async fn drain(&self, flags: &[&str]) -> Ended {
-        let mut worker = self.worker(&["--exit-when-idle", "1s"]);
-        if !flags.is_empty() {
-            drop(worker);
-            let mut command = self.worker_command(&["--exit-when-idle", "1s"]);
-            command.args(flags);
-            worker = Worker::start(command);
-        }
+        let mut command = self.worker_command(&["--exit-when-idle", "1s"]);
+        command.args(flags);
+        let mut worker = Worker::start(command);
         let code = worker.ended().await;
         Ended {
             code,

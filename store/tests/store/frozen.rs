@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use millrace_store::Purpose;
 use millrace_store::position;
 
-use crate::world::{World, held};
+use crate::events::events;
+use crate::world::{World, flush_of, held, records, share};
 
 #[tokio::test]
 async fn finding_14_a_frozen_owner_is_thrown_out_and_the_next_claim_goes_on() {
@@ -87,7 +88,19 @@ async fn finding_14_claims_and_flushes_over_many_partitions_never_wait_in_a_ring
             }
         })
     });
-    for claimer in claimers.collect::<Vec<_>>() {
+    // One more claims and flushes; a deadlock would be an outage to its writer.
+    let mut writer = world.writer();
+    let claimers: Vec<_> = claimers.collect();
+    for _ in 0..20 {
+        let mut shares = Vec::new();
+        for partition in [1, 4] {
+            let owner = world.claim(partition).await;
+            shares.push(share(&owner, records(owner.next, &events(2))));
+        }
+        world.flush(&mut writer, &flush_of(shares)).await;
+    }
+    for claimer in claimers {
         claimer.await.expect("no claim met a deadlock");
     }
+    assert_eq!(writer.take_incidents().outages, 0);
 }

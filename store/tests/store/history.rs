@@ -1,1 +1,271 @@
-//! placeholder
+//! Any history of flushes, lost answers, restored databases, late claims and moves back comes to the same
+//! tables as reading the log once, record by record.
+
+use std::collections::BTreeMap;
+
+use millrace_schemas::TaskId;
+use millrace_store::deployment::Deployment;
+use millrace_store::moves::{self, Move, Why};
+use millrace_store::{End, FenceLoss, Writer};
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+use sqlx::Row;
+use uuid::Uuid;
+
+use crate::log_model::{Entry, Log, Settled, entry};
+use crate::severed::{Break, Wire};
+use crate::world::{Held, World, flush_of, share};
+
+/// What happens next.
+#[derive(Debug, Clone)]
+enum Step {
+    Flush { size: usize, at: Break },
+    Remember,
+    GoBack,
+    LateClaim,
+    MoveBack { by: i64 },
+    Restart,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let at = prop_oneof![
+        4 => Just(Break::Never),
+        1 => Just(Break::BeforeTheAnswer),
+        1 => Just(Break::BeforeTheCommit),
+    ];
+    prop_oneof![
+        8 => (1..9_usize, at).prop_map(|(size, at)| Step::Flush { size, at }),
+        1 => Just(Step::Remember),
+        1 => Just(Step::GoBack),
+        1 => Just(Step::LateClaim),
+        1 => (1..12_i64).prop_map(|by| Step::MoveBack { by }),
+        1 => Just(Step::Restart),
+    ]
+}
+
+/// Histories to try; `PROPTEST_CASES` asks for another number.
+fn config() -> Config {
+    let given = std::env::var_os("PROPTEST_CASES").is_some();
+    Config {
+        cases: if given { Config::default().cases } else { 12 },
+        max_shrink_iters: 60,
+        failure_persistence: None,
+        ..Config::default()
+    }
+}
+
+#[test]
+fn whatever_happens_on_the_way_the_tables_come_to_what_the_log_says() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let histories = (
+        proptest::collection::vec(entry(), 1..60),
+        proptest::collection::vec(step(), 0..30),
+    );
+    TestRunner::new(config())
+        .run(&histories, |(entries, steps)| {
+            runtime.block_on(live_through(&entries, &steps));
+            Ok(())
+        })
+        .unwrap();
+}
+
+async fn live_through(entries: &[Entry], steps: &[Step]) {
+    let world = World::new("history").await;
+    world
+        .sql("ALTER TABLE task_results ADD CONSTRAINT no_poison CHECK (result::text NOT LIKE '%poison%')")
+        .await;
+    let log = Log::of(entries);
+    let wire = Wire::to(&world.url).await;
+    let mut worker = Worker::start(&world, &wire, &log).await;
+    worker.remember().await;
+    for step in steps {
+        match step {
+            Step::Flush { size, at } => worker.flush(*size, *at).await,
+            Step::Remember => worker.remember().await,
+            Step::GoBack => worker.go_back().await,
+            Step::LateClaim => worker.late_claim().await,
+            Step::MoveBack { by } => worker.move_back(*by).await,
+            Step::Restart => worker = Worker::start(&world, &wire, &log).await,
+        }
+        assert_eq!(
+            world.findings().await,
+            Vec::<String>::new(),
+            "after {step:?}"
+        );
+    }
+    while worker.held.next < log.end() {
+        worker.flush(7, Break::Never).await;
+    }
+    let expected = Settled::by(&log);
+    let row = world.progress(0).await;
+    assert_eq!(row.next_offset, log.end());
+    assert_eq!(row.counts, expected.counts(row.first_offset));
+    assert_eq!(world.findings().await, Vec::<String>::new());
+    let found = Settled {
+        outcomes: expected.outcomes.clone(),
+        ..in_the_tables(&world).await
+    };
+    assert_eq!(found, expected);
+}
+
+/// A worker that reads the log from where it claims.
+struct Worker<'a> {
+    world: &'a World,
+    wire: &'a Wire,
+    log: &'a Log,
+    writer: Writer,
+    held: Held,
+    high: i64,
+}
+
+impl<'a> Worker<'a> {
+    async fn start(world: &'a World, wire: &'a Wire, log: &'a Log) -> Self {
+        let writer = world.writer_to(world.by_way_of(&wire.url));
+        let held = world.claim(0).await;
+        let high = world.progress(0).await.high_offset;
+        Self {
+            world,
+            wire,
+            log,
+            writer,
+            held,
+            high,
+        }
+    }
+
+    async fn claim(&mut self) {
+        self.held = self.world.claim(0).await;
+        self.high = self.world.progress(0).await.high_offset;
+    }
+
+    async fn flush(&mut self, size: usize, at: Break) {
+        let records = self.log.read(self.held.next, size);
+        let Some(next) = records.last().map(|record| record.offset + 1) else {
+            return;
+        };
+        let mut share = share(&self.held, records);
+        share.may_repeat = self.held.next < self.high;
+        self.wire.break_next(at);
+        let flush = flush_of(vec![share]);
+        match self.world.flush(&mut self.writer, &flush).await.remove(0) {
+            End::Landed { fence, .. } => {
+                self.held.fence = fence;
+                self.held.next = next;
+                self.high = self.high.max(next);
+            }
+            End::Lost(_) => self.claim().await,
+        }
+        self.wire.break_next(Break::Never);
+    }
+
+    async fn remember(&self) {
+        let statements: String = TABLES
+            .iter()
+            .map(|table| {
+                format!(
+                    "DROP TABLE IF EXISTS then_{table}; CREATE TABLE then_{table} AS TABLE {table};"
+                )
+            })
+            .collect();
+        self.world.sql(&statements).await;
+    }
+
+    /// The database is restored while the worker runs on.
+    async fn go_back(&self) {
+        let statements: String = TABLES
+            .iter()
+            .map(|table| {
+                format!("DELETE FROM {table}; INSERT INTO {table} SELECT * FROM then_{table};")
+            })
+            .collect();
+        self.world.sql(&format!("BEGIN; {statements} COMMIT")).await;
+    }
+
+    /// Somebody whose claim was delayed takes the fence, and the owner takes it back.
+    async fn late_claim(&mut self) {
+        let thief = self.world.claim_as(0, "thief").await;
+        let records = self.log.read(self.held.next, 2);
+        let stale = flush_of(vec![share(&self.held, records)]);
+        let ends = self.world.flush(&mut self.writer, &stale).await;
+        assert!(
+            matches!(ends[..], [End::Lost(FenceLoss::Taken)]),
+            "{ends:?}"
+        );
+        self.claim().await;
+        let records = self.log.read(thief.next, 2);
+        let late = flush_of(vec![share(&thief, records)]);
+        let ends = self.world.flush(&mut self.writer, &late).await;
+        assert!(
+            matches!(ends[..], [End::Lost(FenceLoss::Taken)]),
+            "{ends:?}"
+        );
+    }
+
+    async fn move_back(&mut self, by: i64) {
+        let mut connection = self.world.operations().await;
+        let now = self.world.progress(0).await.next_offset;
+        let one = Move {
+            partition: 0,
+            to: (now - by).max(0),
+            another_log: false,
+            seen: None,
+        };
+        let log = Deployment {
+            group: "workers".into(),
+            topic: "tasks".into(),
+            cluster_id: None,
+            topic_id: None,
+            partition_count: 1,
+        };
+        let why = Why {
+            reason: "a test".into(),
+            by: "me".into(),
+        };
+        moves::apply(&mut connection, &self.world.consumer, &[one], &log, &why)
+            .await
+            .unwrap();
+        self.claim().await;
+    }
+}
+
+const TABLES: [&str; 5] = [
+    "partition_progress",
+    "position_history",
+    "task_results",
+    "task_dedup",
+    "dead_letters",
+];
+
+async fn in_the_tables(world: &World) -> Settled {
+    let mut connection = world.operations().await;
+    let id = |uuid: Uuid| TaskId::try_from(uuid).unwrap();
+    let rows =
+        sqlx::query("SELECT task_id, \"offset\", status::text, duplicate_of FROM task_results")
+            .fetch_all(&mut connection)
+            .await
+            .unwrap();
+    let rows: BTreeMap<_, _> = rows
+        .iter()
+        .map(|row| {
+            let first: Option<Uuid> = row.get(3);
+            (id(row.get(0)), (row.get(1), row.get(2), first.map(id)))
+        })
+        .collect();
+    let letters: Vec<(i64, String)> = sqlx::query_as("SELECT \"offset\", reason FROM dead_letters")
+        .fetch_all(&mut connection)
+        .await
+        .unwrap();
+    let owners: Vec<Uuid> = sqlx::query_scalar("SELECT task_id FROM task_dedup ORDER BY task_id")
+        .fetch_all(&mut connection)
+        .await
+        .unwrap();
+    Settled {
+        outcomes: Vec::new(),
+        rows,
+        letters: letters.into_iter().collect(),
+        owners: owners.into_iter().map(id).collect(),
+    }
+}

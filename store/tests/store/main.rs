@@ -22,6 +22,7 @@ mod frozen;
 mod history;
 mod identity;
 mod json;
+mod log_model;
 mod lost_answer;
 mod migrate;
 mod moves;

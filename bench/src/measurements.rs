@@ -1,0 +1,155 @@
+//! What was measured, and the figures that follow from it.
+
+use serde::Serialize;
+
+use crate::emit::Emitted;
+use crate::latency::Latencies;
+use crate::pipeline::Drained;
+
+/// All rounds of all measurements; what was not asked for is empty.
+#[derive(Debug, Default, Serialize)]
+pub struct Measurements {
+    /// Events in a backlog.
+    pub events: u64,
+    /// Bytes of an encoded event, on average.
+    pub event_bytes: Option<f64>,
+    /// Bytes of an encoded event with a deduplication key, on average.
+    pub dedup_event_bytes: Option<f64>,
+    /// Bytes of a row in the COPY stream, on average.
+    pub row_bytes: Option<f64>,
+    /// Seconds of each bare COPY over one connection.
+    pub copy_seconds: Vec<f64>,
+    /// Seconds of each bare COPY over two connections.
+    pub copy2_seconds: Vec<f64>,
+    /// Seconds of each raw drain.
+    pub drain_seconds: Vec<f64>,
+    /// Each run of the pipeline.
+    pub pipeline: Vec<Drained>,
+    /// Each run of the pipeline with deduplication keys.
+    pub dedup: Vec<Drained>,
+    /// Each run of `emit`.
+    pub emit: Vec<Emitted>,
+    /// Seconds of each bare produce loop.
+    pub produce_seconds: Vec<f64>,
+    /// From submit to committed result.
+    pub latency: Option<Latencies>,
+}
+
+/// The figures that are reported; the names are fixed. `None` was not measured.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Figures {
+    /// Bare binary COPY over one connection.
+    pub copy_rows_per_s: Option<f64>,
+    /// Bare binary COPY over two connections.
+    pub copy2_rows_per_s: Option<f64>,
+    /// rdkafka alone, reading.
+    pub drain_events_per_s: Option<f64>,
+    /// The pipeline.
+    pub pipeline_events_per_s: Option<f64>,
+    /// The pipeline with a deduplication key on each event and 1 % duplicates.
+    pub pipeline_dedup_events_per_s: Option<f64>,
+    /// `producer emit`.
+    pub emit_events_per_s: Option<f64>,
+    /// rdkafka alone, producing.
+    pub produce_events_per_s: Option<f64>,
+    /// From submit to committed result.
+    pub latency_p50_ms: Option<f64>,
+    /// From submit to committed result.
+    pub latency_p99_ms: Option<f64>,
+    /// Most memory of the worker in any run of the pipeline without deduplication keys.
+    pub worker_peak_rss_mib: Option<f64>,
+    /// The pipeline in parts of the bare COPY over one connection.
+    pub ratio_pipeline_to_copy: Option<f64>,
+}
+
+impl Measurements {
+    /// The medians.
+    pub fn figures(&self) -> Figures {
+        let rate = |seconds: Vec<f64>| median(seconds).map(|s| (self.events as f64 / s).round());
+        let drained = |runs: &[Drained]| rate(runs.iter().map(|run| run.seconds).collect());
+        let copy_rows_per_s = rate(self.copy_seconds.clone());
+        let pipeline_events_per_s = drained(&self.pipeline);
+        let peaks = self.pipeline.iter().map(|run| run.peak_rss_mib);
+        Figures {
+            copy_rows_per_s,
+            copy2_rows_per_s: rate(self.copy2_seconds.clone()),
+            drain_events_per_s: rate(self.drain_seconds.clone()),
+            pipeline_events_per_s,
+            pipeline_dedup_events_per_s: drained(&self.dedup),
+            emit_events_per_s: rate(self.emit.iter().map(|run| run.seconds).collect()),
+            produce_events_per_s: rate(self.produce_seconds.clone()),
+            latency_p50_ms: self.latency.map(|seen| rounded(seen.p50_ms, 100.0)),
+            latency_p99_ms: self.latency.map(|seen| rounded(seen.p99_ms, 100.0)),
+            worker_peak_rss_mib: peaks.reduce(f64::max).map(|peak| rounded(peak, 10.0)),
+            ratio_pipeline_to_copy: ratio(pipeline_events_per_s, copy_rows_per_s),
+        }
+    }
+}
+
+impl Figures {
+    /// The pipeline with deduplication keys in parts of that without.
+    pub fn ratio_dedup_to_pipeline(&self) -> Option<f64> {
+        ratio(self.pipeline_dedup_events_per_s, self.pipeline_events_per_s)
+    }
+
+    /// `emit` in parts of the bare produce loop.
+    pub fn ratio_emit_to_produce(&self) -> Option<f64> {
+        ratio(self.emit_events_per_s, self.produce_events_per_s)
+    }
+}
+
+fn ratio(of: Option<f64>, to: Option<f64>) -> Option<f64> {
+    Some(rounded(of? / to?, 1000.0))
+}
+
+fn rounded(value: f64, parts: f64) -> f64 {
+    (value * parts).round() / parts
+}
+
+/// The run in the middle by its seconds.
+pub fn median_run(runs: &[Drained]) -> Option<&Drained> {
+    let mut sorted: Vec<&Drained> = runs.iter().collect();
+    sorted.sort_by(|a, b| a.seconds.total_cmp(&b.seconds));
+    sorted.get(sorted.len() / 2).copied()
+}
+
+fn median(mut values: Vec<f64>) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    let upper = values.len() / 2;
+    let high = values.get(upper)?;
+    if values.len().is_multiple_of(2) {
+        Some((values.get(upper - 1)? + high) / 2.0)
+    } else {
+        Some(*high)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_counts() {
+        assert_eq!(median(vec![]), None);
+        assert_eq!(median(vec![3.0, 1.0, 100.0]), Some(3.0));
+        assert_eq!(median(vec![1.0, 2.0]), Some(1.5));
+    }
+
+    #[test]
+    fn a_ratio_needs_both_figures() {
+        let mut measured = Measurements {
+            events: 1_000,
+            copy_seconds: vec![1.0],
+            ..Measurements::default()
+        };
+        assert_eq!(measured.figures().copy_rows_per_s, Some(1_000.0));
+        assert_eq!(measured.figures().ratio_emit_to_produce(), None);
+        measured.produce_seconds = vec![2.0];
+        measured.emit = vec![Emitted {
+            seconds: 4.0,
+            wall_seconds: 5.0,
+            peak_rss_mib: 1.0,
+        }];
+        assert_eq!(measured.figures().ratio_emit_to_produce(), Some(0.5));
+    }
+}
