@@ -1,6 +1,10 @@
 //! Which exit code an error ends the program with.
 
 use millrace_settings::exit;
+use millrace_store::Trouble;
+
+use crate::source::claims::ClaimError;
+use crate::source::log::LogError;
 
 /// An error that decides the exit code.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +40,31 @@ impl<T, E: Into<anyhow::Error>> WithCode<T> for Result<T, E> {
             message: format!("{:#}", error.into()),
             code,
         })
+    }
+}
+
+/// The error of a command for people: what only a setting can cure is a [`Refusal`].
+#[must_use]
+pub fn explained(error: anyhow::Error) -> anyhow::Error {
+    let no_tables = |cause: &(dyn std::error::Error + 'static)| {
+        matches!(cause.downcast_ref(), Some(Trouble::MissingDay(_)))
+            || matches!(
+                cause.downcast_ref(),
+                Some(ClaimError::Database(Trouble::MissingDay(_)))
+            )
+    };
+    let no_topic = |cause: &(dyn std::error::Error + 'static)| {
+        matches!(cause.downcast_ref(), Some(LogError::TopicMissing { .. }))
+    };
+    if error.chain().any(no_tables) {
+        Refusal::usage(format!(
+            "the schema has no tables of ours: run `consumer migrate` first ({error:#})"
+        ))
+        .into()
+    } else if error.chain().any(no_topic) {
+        Refusal::usage(format!("{error:#}")).into()
+    } else {
+        error
     }
 }
 

@@ -12,6 +12,7 @@ pub mod ops;
 pub mod options;
 mod shutdown;
 pub mod source;
+mod topic_presence;
 mod topic_retention;
 pub mod work;
 pub mod worker;

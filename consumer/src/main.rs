@@ -54,7 +54,7 @@ fn execute(command: &Command) -> anyhow::Result<u8> {
     });
     // A question to a broker that is away must not hold up the end.
     runtime.shutdown_background();
-    code
+    code.map_err(exit_code::explained)
 }
 
 fn telemetry_of(command: &Command) -> Option<&TelemetryArgs> {

@@ -20,7 +20,7 @@ use crate::options::RunArgs;
 use crate::source::claims::Claims;
 use crate::source::context::GroupContext;
 use crate::source::owner::{Ended, Gauges, Owner, OwnerSettings};
-use crate::{maintenance, shutdown, topic_retention};
+use crate::{maintenance, shutdown, topic_presence, topic_retention};
 
 /// How long the start waits for a database that is away before it says so and goes on waiting.
 const ASK_AGAIN: Duration = Duration::from_secs(2);
@@ -56,6 +56,7 @@ pub async fn run(args: &RunArgs) -> anyhow::Result<u8> {
     check_replication(&place.kafka)
         .await
         .with_code(exit::USAGE)?;
+    topic_presence::check(&place.kafka).await?;
     topic_retention::check(&place.kafka, retention).await?;
 
     let stop = CancellationToken::new();

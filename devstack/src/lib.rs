@@ -9,6 +9,7 @@
 mod apache_kafka;
 mod background;
 mod broker_guard;
+pub mod demo;
 mod embedded_broker;
 mod error;
 mod java;

@@ -21,6 +21,8 @@ enum Command {
     Up(commands::up::Up),
     /// End the stack in the background; Apache Kafka's and Postgres' data stay.
     Down(commands::down::Down),
+    /// Show the whole pipeline at work on real data.
+    Demo(commands::demo::Demo),
     /// Run a command with a stack of its own, which ends with it.
     Run(commands::run::Run),
     /// Be the embedded broker of a background stack.
@@ -41,6 +43,7 @@ async fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Up(up) => up.run().await,
         Command::Down(down) => down.run().await,
+        Command::Demo(demo) => demo.run().await,
         Command::Run(run) => run.run().await,
         Command::Broker(broker) => broker.run().await,
     };

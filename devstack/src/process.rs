@@ -153,7 +153,8 @@ impl ServerProcess {
         self.mark
     }
 
-    fn exited(&mut self) -> Result<Option<ExitStatus>, DevstackError> {
+    /// Its exit status, once it has ended.
+    pub fn exited(&mut self) -> Result<Option<ExitStatus>, DevstackError> {
         self.child
             .try_wait()
             .map_err(DevstackError::process("wait for a child"))

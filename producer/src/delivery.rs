@@ -50,6 +50,17 @@ pub enum DeliveryFailure {
     Stopped(RDKafkaErrorCode),
 }
 
+impl DeliveryFailure {
+    /// Whether the broker refused the record for its size.
+    pub fn is_too_large(self) -> bool {
+        use RDKafkaErrorCode::{MessageBatchTooLarge, MessageSizeTooLarge};
+        matches!(
+            self,
+            DeliveryFailure::Refused(MessageSizeTooLarge | MessageBatchTooLarge)
+        )
+    }
+}
+
 struct Reason(RDKafkaErrorCode);
 
 impl fmt::Display for Reason {

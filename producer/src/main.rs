@@ -15,6 +15,11 @@ use millrace_telemetry::{EmitMetrics, Health, logging};
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 
+/// Also serves the Kafka client, whose messages and headers are a good part of the work: with the
+/// system's allocator they take longer than reading and checking the events.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// How long the brokers may take to answer at start.
 const PATIENCE: Duration = Duration::from_secs(15);
 /// How long a broker for development may take to tell the topic's limits; the embedded one never

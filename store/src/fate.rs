@@ -1,10 +1,11 @@
 //! How each record of a flush ends, decided in log order.
 //!
 //! From the outside in: what the worker said, the id's day, the row that the id has already, and the
-//! deduplication key. The decision is the same whether records come in one flush or in many, and the same
-//! again when the log is read again; where it was made from stale knowledge, the primary keys refuse it.
+//! deduplication key. Only what lies before a record counts, so the decision is the same whether records
+//! come in one flush or in many, and again when the log is read again; where it was made from stale
+//! knowledge, the primary keys refuse it.
 
-use millrace_schemas::TaskId;
+use millrace_schemas::{TaskEventRef, TaskId};
 
 use crate::books::Outcome;
 use crate::copy::Status;
@@ -63,24 +64,28 @@ fn decided(draft: &Draft<'_>, owners: &mut Owners, present: &Present) -> Option<
         return None;
     }
     let event = draft.event()?;
-    let id = event.task_id;
-    let there = present.of(id);
-    if let Some(row) = there
-        && row.place == Some(draft.place())
-    {
-        return Some(as_before(row));
+    let (id, place) = (event.task_id, draft.place());
+    let (earlier, later) = match present.of(id) {
+        Some(row) if row.place == Some(place) => return Some(as_before(row)),
+        Some(row) if row.lies_behind(place) => (None, Some(row)),
+        row => (row, None),
+    };
+    if let Some(row) = earlier {
+        return Some(beside(draft, &event, row));
     }
     let hash = event.dedup_hash().map(|hash| hash.0);
-    match hash.map(|hash| owners.standing(&hash, id, draft.fingerprint)) {
-        None | Some(Standing::First) => {}
-        Some(Standing::DuplicateOf(first)) => {
+    let standing = hash.map(|hash| owners.standing(&hash, id, draft.fingerprint));
+    // When the log is read again, a key may have gone to a later task: that one was not there before.
+    let counts = |first| !present.of(first).is_some_and(|row| row.lies_behind(place));
+    match standing {
+        Some(Standing::DuplicateOf(first)) if counts(first) => {
             return Some(Fate::Duplicate {
                 first,
                 status: present.of(first).map_or(Status::Success, |row| row.status),
-                row: event.reply && there.is_none(),
+                row: event.reply && later.is_none(),
             });
         }
-        Some(Standing::ConflictWith(first)) => {
+        Some(Standing::ConflictWith(first)) if counts(first) => {
             return Some(dead(
                 Reason::DedupConflict,
                 format!(
@@ -89,29 +94,34 @@ fn decided(draft: &Draft<'_>, owners: &mut Owners, present: &Present) -> Option<
                 ),
             ));
         }
+        _ => {}
     }
-    match there {
-        Some(row) if *row.tenant == *event.tenant && row.fingerprint == draft.fingerprint => {
-            Some(Fate::Duplicate {
-                first: id,
-                status: row.status,
-                row: false,
-            })
-        }
-        Some(_) => Some(dead(
-            Reason::IdConflict,
-            format!(
-                "task id {id} belongs to another task, of another tenant or with another content: mint a new id"
-            ),
-        )),
-        None => {
-            // Only a task that runs owns its key: a repeat of one that was set aside is judged on its own.
-            if let Some(hash) = hash {
-                owners.own(hash, id, draft.fingerprint);
-            }
-            None
-        }
+    if let Some(row) = later {
+        return Some(beside(draft, &event, row));
     }
+    // Only a task that runs owns its key: a repeat of one that was set aside is judged on its own.
+    if let Some(hash) = hash {
+        owners.own(hash, id, draft.fingerprint);
+    }
+    None
+}
+
+/// The fate of a record whose id has the row of another record.
+fn beside(draft: &Draft<'_>, event: &TaskEventRef<'_>, row: &Occupant) -> Fate {
+    let id = event.task_id;
+    if *row.tenant == *event.tenant && row.fingerprint == draft.fingerprint {
+        return Fate::Duplicate {
+            first: id,
+            status: row.status,
+            row: false,
+        };
+    }
+    dead(
+        Reason::IdConflict,
+        format!(
+            "task id {id} belongs to another task, of another tenant or with another content: mint a new id"
+        ),
+    )
 }
 
 /// The fate of a record whose own row is there, from an earlier reading of the same offset.

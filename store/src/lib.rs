@@ -16,6 +16,7 @@ mod draft;
 mod fate;
 mod fence;
 mod flush;
+pub mod frozen;
 mod look_up;
 mod migrations;
 pub mod moves;

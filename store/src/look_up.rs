@@ -3,6 +3,9 @@
 //! Keys are always looked up, since anybody may have used one before. Rows and letters of the records
 //! themselves are looked up only where they may be there: new offsets have none, by the fence.
 
+use std::collections::HashSet;
+
+use millrace_schemas::TaskId;
 use sqlx::PgConnection;
 
 use crate::dedup::Owners;
@@ -13,44 +16,41 @@ use crate::flush::{Footing, Setup};
 use crate::present::Present;
 use crate::trouble::Trouble;
 
-/// Asks the tables for what the decision needs: owners of keys, rows of their owners where somebody may
-/// ask for a repeat, and, where this may be a repeat itself, rows and letters of the records.
+/// Asks for what the decision needs: the owners of keys; rows of those tasks, and of their repeats, that
+/// meet on a key; and, where this may be a repeat itself, rows and letters of all records.
 pub(crate) async fn ask(
     connection: &mut PgConnection,
     setup: &Setup<'_>,
     drafts: &[Draft<'_>],
     locked: &Locked,
 ) -> Result<(Owners, Present), Trouble> {
-    let candidates = || {
-        drafts
-            .iter()
-            .filter(|draft| matches!(draft.fate, Fate::Result))
-    };
-    let mut hashes: Vec<[u8; 16]> = candidates()
-        .filter_map(|draft| Some(draft.event()?.dedup_hash()?.0))
+    let keyed: Vec<([u8; 16], TaskId)> = drafts
+        .iter()
+        .filter(|draft| matches!(draft.fate, Fate::Result))
+        .filter_map(|draft| {
+            let event = draft.event()?;
+            Some((event.dedup_hash()?.0, event.task_id))
+        })
         .collect();
+    let mut hashes: Vec<[u8; 16]> = keyed.iter().map(|(hash, _)| *hash).collect();
     hashes.sort_unstable();
     hashes.dedup();
     let from = setup.retention.dedup_from(locked.today);
     let owners = Owners::look_up(connection, &hashes, from, locked.today).await?;
-    let plain = hashes.is_empty() && candidates().count() == drafts.len();
+    let plain = keyed.is_empty() && drafts.iter().all(|d| matches!(d.fate, Fate::Result));
     let mut present = Present::remembering(setup.footing == Footing::Repeat || !plain);
-    if !hashes.is_empty() {
-        let answering = candidates().filter_map(|draft| {
-            let event = draft.event().filter(|event| event.reply)?;
-            owners.owner(&event.dedup_hash()?.0)
-        });
-        present
-            .look_up_rows(connection, setup.consumer, answering)
-            .await?;
-    }
+    let mut ids = meeting(&keyed, &owners);
     if setup.footing == Footing::Repeat {
-        let ids = drafts
-            .iter()
-            .filter_map(|draft| Some(draft.event()?.task_id));
-        present
-            .look_up_rows(connection, setup.consumer, ids)
-            .await?;
+        ids.extend(
+            drafts
+                .iter()
+                .filter_map(|draft| Some(draft.event()?.task_id)),
+        );
+    }
+    present
+        .look_up_rows(connection, setup.consumer, ids.into_iter())
+        .await?;
+    if setup.footing == Footing::Repeat {
         let mut rest = drafts;
         while let Some(first) = rest.first() {
             let partition = first.partition;
@@ -66,4 +66,18 @@ pub(crate) async fn ask(
         }
     }
     Ok((owners, present))
+}
+
+/// Tasks that are not the first of their key, and the owners whom they meet.
+fn meeting(keyed: &[([u8; 16], TaskId)], owners: &Owners) -> Vec<TaskId> {
+    let mut seen = HashSet::with_capacity(keyed.len());
+    let mut ids = Vec::new();
+    for (hash, id) in keyed {
+        let owner = owners.owner(hash).filter(|owner| owner != id);
+        if !seen.insert(hash) || owner.is_some() {
+            ids.push(*id);
+            ids.extend(owner);
+        }
+    }
+    ids
 }

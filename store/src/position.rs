@@ -237,7 +237,8 @@ pub async fn highest_ever(
 
 /// Refreshes the time up to which idle partitions are known to be settled, so that an id without a row can
 /// be told from one that is still under way. Fenced by the claim; it leaves `seq` alone, since nothing that
-/// a flush depends on changes.
+/// a flush depends on changes. Returns the partitions that did not match: if no flush of theirs landed
+/// meanwhile, the fence is lost or the database went back, which an idle partition learns nowhere else.
 ///
 /// # Errors
 /// When the database cannot be written; the next round tries again.
@@ -245,21 +246,21 @@ pub async fn refresh_frontier(
     connection: &mut PgConnection,
     consumer: &Consumer,
     idle: &[(i32, Fence, i64)],
-) -> Result<(), Trouble> {
-    let idle: Vec<&(i32, Fence, i64)> = idle
-        .iter()
-        .filter(|(.., time)| is_storable_ms(time))
-        .collect();
-    let partitions: Vec<i32> = idle.iter().map(|(partition, ..)| *partition).collect();
+) -> Result<Vec<i32>, Trouble> {
+    let mut partitions: Vec<i32> = idle.iter().map(|(partition, ..)| *partition).collect();
     let seqs: Vec<i64> = idle.iter().map(|(_, fence, _)| fence.seq).collect();
     let claims: Vec<Uuid> = idle.iter().map(|(_, fence, _)| fence.claim).collect();
-    let times: Vec<i64> = idle.iter().map(|(.., time)| *time).collect();
-    sqlx::query(
+    let times: Vec<Option<i64>> = idle
+        .iter()
+        .map(|(.., time)| Some(*time).filter(is_storable_ms))
+        .collect();
+    let matched: Vec<i32> = sqlx::query_scalar(
         "WITH f AS (SELECT * FROM unnest($3::int[], $4::bigint[], $5::uuid[], $6::bigint[]) AS f(partition, seq, claim, ms)), \
          held AS (SELECT p.partition, p.seq, f.ms FROM partition_progress p JOIN f USING (partition, seq) \
            WHERE p.group_id = $1 AND p.topic = $2 AND p.claim = f.claim ORDER BY p.partition FOR UPDATE OF p) \
-         UPDATE partition_progress p SET frontier_time = to_timestamp(held.ms / 1000.0) FROM held \
-         WHERE p.group_id = $1 AND p.topic = $2 AND p.partition = held.partition AND p.seq = held.seq",
+         UPDATE partition_progress p SET frontier_time = coalesce(to_timestamp(held.ms / 1000.0), p.frontier_time) FROM held \
+         WHERE p.group_id = $1 AND p.topic = $2 AND p.partition = held.partition AND p.seq = held.seq \
+         RETURNING p.partition",
     )
     .bind(&consumer.group)
     .bind(&consumer.topic)
@@ -267,7 +268,8 @@ pub async fn refresh_frontier(
     .bind(&seqs)
     .bind(&claims)
     .bind(&times)
-    .execute(connection)
+    .fetch_all(connection)
     .await?;
-    Ok(())
+    partitions.retain(|partition| !matched.contains(partition));
+    Ok(partitions)
 }

@@ -25,6 +25,14 @@ pub(crate) struct Occupant {
     pub duplicate_of: Option<TaskId>,
 }
 
+impl Occupant {
+    /// Whether it is the row of a later record of the same partition.
+    pub(crate) fn lies_behind(&self, (partition, offset): (i32, i64)) -> bool {
+        self.place
+            .is_some_and(|place| place.0 == partition && place.1 > offset)
+    }
+}
+
 /// Rows and letters that are there.
 #[derive(Debug, Default)]
 pub(crate) struct Present {

@@ -5,7 +5,8 @@
 
 use millrace_schemas::Decoders;
 use millrace_settings::exit;
-use millrace_store::Purpose;
+use millrace_store::{Purpose, schemas_known};
+use sqlx::PgConnection;
 use millrace_store::audit::{self, PartitionAudit};
 
 use super::deep::{self, Deep, Range};
@@ -51,6 +52,7 @@ pub async fn run(args: &AuditArgs) -> anyhow::Result<u8> {
     } else {
         place.bounds_if_there(&partitions).await
     };
+    let decoders = decoders(args, &mut connection).await?;
     let mut lines: Vec<Line> = Vec::with_capacity(audits.len());
     for audit in &audits {
         let partition = audit.progress.partition;
@@ -59,10 +61,6 @@ pub async fn run(args: &AuditArgs) -> anyhow::Result<u8> {
             .map(|bounds| bounds.end.0 - audit.progress.next_offset);
         let mut line = line(audit, lag);
         if args.deep && (args.partition.is_empty() || args.partition.contains(&partition)) {
-            let mut decoders = Decoders::new();
-            if let Some(id) = args.framing.schema_id {
-                decoders = decoders.with_confluent_id(id);
-            }
             let range = Range::of(&audit.progress, args.from, args.to);
             let deep =
                 deep::partition(&place, &mut connection, &decoders, &audit.progress, range).await?;
@@ -96,6 +94,22 @@ pub async fn run(args: &AuditArgs) -> anyhow::Result<u8> {
         );
     }
     Ok(if balanced { exit::DONE } else { exit::REJECTED })
+}
+
+/// Decoders that know what a worker knows: this release's schema and the published ones.
+async fn decoders(args: &AuditArgs, connection: &mut PgConnection) -> anyhow::Result<Decoders> {
+    let mut decoders = Decoders::new();
+    if let Some(id) = args.framing.schema_id {
+        decoders = decoders.with_confluent_id(id);
+    }
+    if args.deep {
+        for schema in schemas_known::all(connection).await? {
+            if let Err(error) = decoders.learn(&schema) {
+                tracing::debug!(%error, "a published schema cannot be read by this release");
+            }
+        }
+    }
+    Ok(decoders)
 }
 
 fn line(audit: &PartitionAudit, lag: Option<i64>) -> Line {

@@ -135,6 +135,10 @@ impl Owner {
                 let fetched = self.fetch(partition, progress.next_offset, &running);
                 if let Err(error) = fetched {
                     tracing::warn!(partition, %error, "the claimed partition was not taken up: trying again");
+                    // If the client has it already, it would refuse it for ever.
+                    if let Err(error) = self.client.incremental_unassign(&self.list(&[partition])) {
+                        tracing::debug!(partition, %error, "taking the partition from the fetcher");
+                    }
                     self.claim_again(partition, Ahead::Refused, None);
                     return;
                 }
@@ -163,6 +167,8 @@ impl Owner {
         if let Err(error) = set_epoch(&mut list, topic, Partition(partition), running.epoch()) {
             tracing::debug!(%error, "the leader epoch was not set");
         }
+        // A pause outlives the assignment in librdkafka: held back before, it would never be read again.
+        self.resume(&[partition]);
         self.client.incremental_assign(&list)?;
         if self.pressure == Pressure::Hard {
             self.pause(&[partition]);

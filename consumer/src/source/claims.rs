@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millrace_store::deployment::{self, Deployment};
+use millrace_store::frozen;
 use millrace_store::position::{self, Consumer, Progress};
 use millrace_store::{Database, Purpose, Trouble};
 use rdkafka::consumer::{Consumer as _, StreamConsumer};
@@ -137,8 +138,7 @@ impl Claims {
                 }
             }
         }
-        let claimed =
-            position::claim(&mut connection, &self.consumer, &passed, &self.owner).await?;
+        let claimed = self.take(&mut connection, &passed).await?;
         let bounds = if claimed.iter().all(|row| broker.admits(row)) {
             broker.bounds
         } else {
@@ -208,6 +208,28 @@ impl Claims {
             .into_iter()
             .map(|row| (row.partition, row))
             .collect())
+    }
+
+    /// Takes the fences. Where a former owner that froze within a flush holds a row, its session is ended, so
+    /// that the next attempt gets it.
+    async fn take(
+        &self,
+        connection: &mut PgConnection,
+        partitions: &[i32],
+    ) -> Result<Vec<Progress>, ClaimError> {
+        let claim = position::claim(connection, &self.consumer, partitions, &self.owner);
+        let trouble = match claim.await {
+            Ok(claimed) => return Ok(claimed),
+            Err(trouble) => trouble,
+        };
+        match frozen::end(connection).await {
+            Ok(0) => {}
+            Ok(count) => {
+                tracing::warn!(count, "ended sessions of owners that froze within a flush")
+            }
+            Err(error) => tracing::debug!(%error, "frozen sessions were not looked for"),
+        }
+        Err(trouble.into())
     }
 
     async fn ask_brokers(&self, partitions: &[i32]) -> Result<Broker, ClaimError> {

@@ -3,7 +3,6 @@
 //! They run inside `poll`, so they never wait, decide or touch state. The one exception is a client that
 //! is closing: there nobody reads the channel any more, and librdkafka waits for the answer.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use millrace_telemetry::{BrokerErrorKind, BrokerMetrics};
@@ -15,7 +14,7 @@ use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::types::RDKafkaRespErr;
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::statistics::{self, PartitionStatistics};
+use super::statistics::{self, Statistics};
 
 /// What the client told.
 #[derive(Debug)]
@@ -32,7 +31,7 @@ pub enum GroupEvent {
     /// The group could not be served; it starts over.
     Failed(RDKafkaRespErr),
     /// Numbers, once a second.
-    Statistics(BTreeMap<i32, PartitionStatistics>),
+    Statistics(Statistics),
 }
 
 /// The callbacks' end of the channel.
@@ -68,7 +67,7 @@ impl GroupContext {
 
 impl ClientContext for GroupContext {
     fn stats_raw(&self, json: &[u8]) {
-        match statistics::partitions(json, &self.topic) {
+        match statistics::read(json, &self.topic) {
             Ok(found) => self.tell(GroupEvent::Statistics(found)),
             Err(error) => tracing::debug!(%error, "librdkafka's statistics could not be read"),
         }

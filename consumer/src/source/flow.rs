@@ -301,7 +301,7 @@ impl Owner {
         }
     }
 
-    fn resume(&self, partitions: &[i32]) {
+    pub(super) fn resume(&self, partitions: &[i32]) {
         if let Err(error) = self.client.resume(&self.list(partitions)) {
             tracing::debug!(%error, "resuming");
         }

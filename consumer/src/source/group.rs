@@ -50,18 +50,26 @@ impl Owner {
                 let all: Vec<i32> = self.owned.partitions.keys().copied().collect();
                 self.drop_all(&all);
             }
-            GroupEvent::Statistics(found) => self.note_statistics(&found),
+            GroupEvent::Statistics(found) => {
+                self.owned.brokers_answer = found.a_broker_is_up;
+                self.note_statistics(&found.partitions);
+            }
         }
     }
 
     fn assigned(&mut self, partitions: &[i32]) {
         self.gauges.consumer.rebalance(RebalanceEvent::Assigned);
         tracing::info!(?partitions, "assigned");
+        // The group goes on only after a revocation was answered: what is left of one must not take away
+        // what is taken up from now on. A partition of ours that is given to us again was lost unnoticed.
+        self.finish_leaving();
+        self.unfetch(partitions);
         if let Err(error) = self.client.incremental_assign(&TopicPartitionList::new()) {
             tracing::warn!(%error, "answering the assignment");
         }
-        self.owned.assigned_once = true;
+        self.owned.assigned = true;
         for &partition in partitions {
+            self.budget.forget(Partition(partition));
             self.owned.partitions.insert(
                 partition,
                 Standing::Claiming {
@@ -199,8 +207,9 @@ impl Owner {
         self.share_budget();
     }
 
-    /// Drops partitions whole; they are another's.
+    /// Drops partitions whole; they are another's, and the group is joined again.
     fn drop_all(&mut self, partitions: &[i32]) {
+        self.owned.assigned = false;
         for partition in partitions {
             self.attempts.remove(partition);
             self.owned.partitions.remove(partition);

@@ -268,7 +268,7 @@ impl Owner {
     }
 
     fn note_idleness(&mut self, at: Instant) {
-        if self.owned.assigned_once && self.leaving.is_none() && self.all_done() {
+        if self.leaving.is_none() && self.all_done() {
             self.idle_since.get_or_insert(at);
         } else {
             self.idle_since = None;

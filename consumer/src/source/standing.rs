@@ -78,8 +78,10 @@ impl Standing {
 pub struct Owned {
     /// By number.
     pub partitions: BTreeMap<i32, Standing>,
-    /// The group has answered at least once, be it with nothing.
-    pub assigned_once: bool,
+    /// The group has given us what we are to have, be it nothing; not while it is joined again.
+    pub assigned: bool,
+    /// Some broker is connected. Without one, nobody knows whether there is more to read.
+    pub brokers_answer: bool,
 }
 
 impl Owned {

@@ -15,9 +15,6 @@ pub struct PartitionStatistics {
     /// One past the last record that readers of committed data may see.
     #[serde(default = "unknown")]
     pub ls_offset: i64,
-    /// Where the fetcher met the end of the log last.
-    #[serde(default = "unknown")]
-    pub eof_offset: i64,
     /// The group's offset in Kafka.
     #[serde(default = "unknown")]
     pub committed_offset: i64,
@@ -44,10 +41,27 @@ impl PartitionStatistics {
     }
 }
 
+/// What a worker uses of one report.
+#[derive(Debug)]
+pub struct Statistics {
+    /// Of the worker's topic, by number.
+    pub partitions: BTreeMap<i32, PartitionStatistics>,
+    /// Whether the client is connected to any broker.
+    pub a_broker_is_up: bool,
+}
+
 #[derive(Deserialize)]
 struct Client {
     #[serde(default)]
+    brokers: BTreeMap<String, Broker>,
+    #[serde(default)]
     topics: BTreeMap<String, Topic>,
+}
+
+#[derive(Deserialize)]
+struct Broker {
+    #[serde(default)]
+    state: String,
 }
 
 #[derive(Deserialize)]
@@ -60,35 +74,33 @@ struct Topic {
 ///
 /// # Errors
 /// When the text is not what librdkafka documents.
-pub fn partitions(
-    json: &[u8],
-    topic: &str,
-) -> Result<BTreeMap<i32, PartitionStatistics>, serde_json::Error> {
+pub fn read(json: &[u8], topic: &str) -> Result<Statistics, serde_json::Error> {
     let mut client: Client = serde_json::from_slice(json)?;
-    let Some(found) = client.topics.remove(topic) else {
-        return Ok(BTreeMap::new());
-    };
-    Ok(found
-        .partitions
-        .into_iter()
-        .filter_map(|(number, statistics)| {
-            Some((number.parse().ok().filter(|n: &i32| *n >= 0)?, statistics))
-        })
-        .collect())
+    let found = client.topics.remove(topic).map(|topic| topic.partitions);
+    Ok(Statistics {
+        partitions: found
+            .unwrap_or_default()
+            .into_iter()
+            .filter_map(|(number, statistics)| {
+                Some((number.parse().ok().filter(|n: &i32| *n >= 0)?, statistics))
+            })
+            .collect(),
+        a_broker_is_up: client.brokers.values().any(|broker| broker.state == "UP"),
+    })
 }
 
 #[cfg(test)]
 mod tests {
     #![expect(clippy::unwrap_used, reason = "tests")]
 
-    use super::partitions;
+    use super::read;
 
     #[test]
     fn the_numbers_of_a_partition_are_found_and_the_pseudo_partition_is_not() {
         let json = br#"{"topics":{"tasks":{"partitions":{
             "0":{"hi_offset":12,"ls_offset":11,"eof_offset":11,"committed_offset":-1001,"desired":true,"x":1},
             "-1":{"hi_offset":-1001}}},"other":{"partitions":{"0":{}}}}}"#;
-        let found = partitions(json, "tasks").unwrap();
+        let found = read(json, "tasks").unwrap().partitions;
         assert_eq!(found.len(), 1);
         assert_eq!(found[&0].end(), Some(11));
         assert!(found[&0].desired);
@@ -97,8 +109,21 @@ mod tests {
 
     #[test]
     fn a_partition_without_numbers_is_unknown() {
-        let found = partitions(br#"{"topics":{"t":{"partitions":{"3":{}}}}}"#, "t").unwrap();
+        let json = br#"{"topics":{"t":{"partitions":{"3":{}}}}}"#;
+        let found = read(json, "t").unwrap().partitions;
         assert_eq!(found[&3].end(), None);
         assert!(!found[&3].desired);
+    }
+
+    #[test]
+    fn brokers_answer_as_long_as_one_of_them_is_connected() {
+        let up = |json: &str| read(json.as_bytes(), "t").unwrap().a_broker_is_up;
+        assert!(up(
+            r#"{"brokers":{"b/1":{"state":"DOWN"},"b/2":{"state":"UP"}}}"#
+        ));
+        assert!(!up(
+            r#"{"brokers":{"b/1":{"state":"DOWN"},"b/2":{"state":"TRY_CONNECT"}}}"#
+        ));
+        assert!(!up("{}"));
     }
 }

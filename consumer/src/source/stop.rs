@@ -95,8 +95,8 @@ pub enum StopReason {
     },
     /// A record was written with a schema that nobody here knows.
     #[error(
-        "the record at offset {offset} was written with {schema}, which is not known here: run `consumer migrate` of the release \
-         that wrote it; the partition goes on by itself then"
+        "the record at offset {offset} was written with {schema}, which is not known here: {}",
+        cure(*schema)
     )]
     UnknownSchema {
         /// Its offset.
@@ -122,5 +122,17 @@ impl StopReason {
     #[must_use]
     pub const fn may_pass(&self) -> bool {
         matches!(self, Self::UnknownSchema { .. } | Self::TopicMissing { .. })
+    }
+}
+
+/// How an unknown schema becomes a known one.
+const fn cure(schema: UnknownSchema) -> &'static str {
+    match schema {
+        UnknownSchema::Fingerprint(_) => {
+            "run `consumer migrate` of the release that wrote it; the partition goes on by itself then"
+        }
+        UnknownSchema::ConfluentId(_) => {
+            "if it is the id of millrace.TaskEvent in your registry, start the worker with --schema-id of that number"
+        }
     }
 }

@@ -65,7 +65,7 @@ impl Owner {
     pub(super) fn look_around(&mut self, at: Instant) {
         if self.watch.asking
             || self.watch.next.is_some_and(|next| at < next)
-            || !self.owned.assigned_once
+            || !self.owned.assigned
         {
             return;
         }
@@ -194,15 +194,18 @@ impl Owner {
     /// Lag, trailing gaps and committed offsets from librdkafka's numbers.
     pub(super) fn note_statistics(&mut self, found: &BTreeMap<i32, PartitionStatistics>) {
         let now = now_ms();
+        let positions = self.positions();
         for (partition, running) in self.owned.running_mut() {
             let Some(numbers) = found.get(&partition).filter(|numbers| numbers.desired) else {
                 running.metrics.lag(None);
                 continue;
             };
-            // The client's queue is in order: once the end was met in this assignment, whatever lies between
-            // the last record and a later end holds no record for us.
-            if running.at_end && numbers.eof_offset >= 0 {
-                running.ledger.gap_to(Offset(numbers.eof_offset));
+            // What lies between the last record and the client's own position are control records. Where the
+            // fetcher met the end says nothing: the numbers overtake records that wait in the client's queue.
+            if running.at_end
+                && let Some(position) = positions.get(&partition)
+            {
+                running.ledger.gap_to(*position);
             }
             let frontier = running.ledger.frontier().0;
             running.metrics.position(frontier);
@@ -238,16 +241,32 @@ impl Owner {
         self.report_readiness();
     }
 
-    /// Whether everything owned is read to the end and written, or stands still.
+    /// One past the last record or control record that the client has handed over, of each partition.
+    fn positions(&self) -> BTreeMap<i32, Offset> {
+        let Ok(list) = self.client.position() else {
+            return BTreeMap::new();
+        };
+        let elements = list.elements_for_topic(&self.claims.consumer.topic);
+        let exact = elements.iter().filter_map(|one| match one.offset() {
+            rdkafka::Offset::Offset(offset) => Some((one.partition(), Offset(offset))),
+            _ => None,
+        });
+        exact.collect()
+    }
+
+    /// Whether everything that the group gave us is read to the end and written, or stands still.
     pub(super) fn all_done(&self) -> bool {
-        self.owned
+        let known = self.owned.assigned && self.owned.brokers_answer;
+        let done = self
+            .owned
             .partitions
             .values()
             .all(|standing| match standing {
                 Standing::Running(running) => running.at_end && running.is_idle(),
                 Standing::Stopped { .. } => true,
                 Standing::Claiming { .. } | Standing::Halting { .. } => false,
-            })
+            });
+        known && done
     }
 }
 

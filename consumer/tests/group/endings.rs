@@ -43,7 +43,7 @@ async fn the_second_signal_ends_at_once_and_what_was_not_written_is_read_again()
     scene.send_each(2, 100).await;
     let mut worker = scene.worker(&[]);
     worker
-        .until_metric("millrace_in_flight_events", &[], |held| held > 0.0)
+        .until_metric("millrace_inflight_events", &[], |held| held > 0.0)
         .await;
     worker.signal(Signal::SIGTERM);
     worker.until_said("stopping").await;
@@ -65,7 +65,7 @@ async fn a_drain_that_misses_its_deadline_ends_with_130() {
     scene.send_to(0, &events(100)).await;
     let mut worker = scene.worker(&["--shutdown-deadline", "1s"]);
     worker
-        .until_metric("millrace_in_flight_events", &[], |held| held > 0.0)
+        .until_metric("millrace_inflight_events", &[], |held| held > 0.0)
         .await;
     assert_eq!(worker.stop().await, 130, "{}", worker.words());
     drop(lock);

@@ -1,9 +1,11 @@
 //! A broker, a database and the binary: what one test works with, and ends with it.
 
 use std::process::{Command, Stdio};
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
-use millrace_devstack::{EmbeddedBroker, PrivatePostgres, TestDb, Topics};
+use millrace_devstack::{EmbeddedBroker, PrivatePostgres, ProcessMark, TestDb, Topics};
+use nix::sys::signal::Signal;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
 use super::worker::Worker;
@@ -281,14 +283,25 @@ impl Scene {
     }
 }
 
-/// Runs a command that ends by itself, within the deadline.
+/// Runs a command that ends by itself; one that does not is killed at the deadline.
 pub fn finish(mut command: Command) -> Ended {
     let child = command
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
+    let mark = ProcessMark::of(child.id());
+    let (ended, end) = std::sync::mpsc::channel::<()>();
+    let watchdog = std::thread::spawn(move || {
+        if end.recv_timeout(DEADLINE) == Err(RecvTimeoutError::Timeout)
+            && let Some(mark) = mark
+        {
+            mark.signal(Signal::SIGKILL);
+        }
+    });
     let output = child.wait_with_output().unwrap();
+    drop(ended);
+    watchdog.join().unwrap();
     Ended {
         code: output.status.code().unwrap_or(-1),
         output: String::from_utf8(output.stdout).unwrap(),

@@ -20,7 +20,6 @@ async fn what_is_missing_or_wrong_is_named_with_its_flag() {
     let kafka = without("KAFKA_BOOTSTRAP_SERVERS");
     refused(&kafka, &["--kafka", "KAFKA_BOOTSTRAP_SERVERS"]);
     refused(&without("DATABASE_URL"), &["--database-url", "DATABASE_URL"]);
-    refused(&without("MILLRACE_ALLOW_UNREPLICATED"), &["--allow-unreplicated"]);
     let with = |flags: &[&str]| finish(scene.worker_command(flags));
     refused(&with(&["-X", "auto.offset.reset=latest"]), &["auto.offset.reset"]);
     refused(&with(&["-X", "enable.auto.commit=false"]), &["enable.auto.commit"]);
@@ -80,6 +79,16 @@ async fn a_schema_belongs_to_one_group_on_one_topic() {
     let other = finish(scene.worker_command(&["--group", "somebody-else"]));
     refused(&other, &["belongs to group", "somebody-else", "--schema"]);
     assert_eq!(scene.number("SELECT count(*) FROM partition_progress").await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_of_one_replica_is_refused_unless_allowed() {
+    let Some(scene) = Scene::apache("unreplicated", 1).await else {
+        return;
+    };
+    let mut command = scene.worker_command(&[]);
+    command.env_remove("MILLRACE_ALLOW_UNREPLICATED");
+    refused(&finish(command), &["--allow-unreplicated", "replication factor"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,8 +2,8 @@
 //!
 //! Every test ends with the same proof: topic and tables are read by the test itself and compared
 //! coordinate by coordinate, then the product's own audit must agree. Sizes come from the environment:
-//! `MILLRACE_SURVIVAL_LINES` (lines a test), `MILLRACE_SURVIVAL_ROUNDS` (rounds of killing workers) and
-//! `MILLRACE_SURVIVAL_SEED`.
+//! `MILLRACE_SURVIVAL_LINES` (lines a test), `MILLRACE_SURVIVAL_ROUNDS` (rounds of killing workers),
+//! `MILLRACE_SURVIVAL_SEED`, and `MILLRACE_SURVIVAL_BINARIES` (a folder with another build of the two binaries).
 
 #![expect(
     clippy::unwrap_used,

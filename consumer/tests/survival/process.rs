@@ -15,18 +15,14 @@ pub struct Process {
     child: Child,
     mark: ProcessMark,
     words: PathBuf,
-    output: PathBuf,
 }
 
 impl Process {
     pub fn start(mut command: Command, name: String, folder: PathBuf) -> Process {
-        let (words, output) = (
-            folder.join(format!("{name}.log")),
-            folder.join(format!("{name}.out")),
-        );
+        let words = folder.join(format!("{name}.log"));
         let child = command
             .stdin(Stdio::null())
-            .stdout(File::create(&output).unwrap())
+            .stdout(Stdio::null())
             .stderr(File::create(&words).unwrap())
             .spawn()
             .unwrap();
@@ -38,7 +34,6 @@ impl Process {
             child,
             mark,
             words,
-            output,
         }
     }
 
@@ -84,11 +79,6 @@ impl Process {
     /// What it said on standard error so far.
     pub fn words(&self) -> String {
         fs::read_to_string(&self.words).unwrap_or_default()
-    }
-
-    /// What it printed on standard output.
-    pub fn output(&self) -> String {
-        fs::read_to_string(&self.output).unwrap_or_default()
     }
 
     /// The value of one of its metrics without labels; none while it is not served yet.

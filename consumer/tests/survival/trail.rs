@@ -11,7 +11,6 @@ use crate::stage::Stage;
 /// A change of a partition's row that was committed.
 #[derive(Debug, Clone, sqlx::FromRow)]
 pub struct Step {
-    pub number: i64,
     pub partition: i32,
     pub writer: String,
     pub claim: Option<Uuid>,
@@ -23,6 +22,8 @@ pub struct Step {
 const TRIGGERS: &str = "
 CREATE TABLE trail (number bigserial PRIMARY KEY, partition int, writer text, claim uuid, claimed boolean, xid xid8);
 CREATE TABLE trail_rows (partition int, writer text, xid xid8, row_offset bigint);
+CREATE INDEX ON trail_rows (xid, partition);
+CREATE INDEX ON trail (xid, partition);
 CREATE FUNCTION note_step() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
   INSERT INTO trail (partition, writer, claim, claimed, xid)
     VALUES (new.partition, session_user, new.claim, new.claim IS DISTINCT FROM old.claim, pg_current_xact_id());
@@ -60,7 +61,7 @@ pub async fn role(stage: &Stage, name: &str) -> String {
 /// All steps in order.
 pub async fn steps(connection: &mut PgConnection) -> Vec<Step> {
     sqlx::query_as(
-        "SELECT number, partition, writer, claim, claimed, \
+        "SELECT partition, writer, claim, claimed, \
            (SELECT count(*) FROM trail_rows r WHERE r.partition = t.partition AND r.xid = t.xid) AS rows \
          FROM trail t ORDER BY number",
     )

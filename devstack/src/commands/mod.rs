@@ -1,6 +1,7 @@
 //! One file a subcommand.
 
 pub mod broker;
+pub mod demo;
 pub mod down;
 mod migrate;
 pub mod run;

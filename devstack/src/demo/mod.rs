@@ -20,6 +20,7 @@ mod play;
 mod progress;
 mod queries;
 mod summary;
+mod table;
 mod words;
 mod workers;
 
@@ -32,7 +33,7 @@ pub use summary::{Figures, Report};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::{DevstackError, KafkaChoice, StackRecord};
 use place::Place;
@@ -84,8 +85,19 @@ impl Plan {
     /// take-over can be watched. Kafka's own least, unless the broker is ours and allows less.
     fn session(&self) -> Duration {
         match self.kafka {
-            KafkaChoice::Embedded | KafkaChoice::Apache => Duration::from_secs(3),
+            // It waits for the living about as long again.
+            KafkaChoice::Embedded => Duration::from_secs(2),
+            KafkaChoice::Apache => Duration::from_secs(3),
             KafkaChoice::Given(_) => Duration::from_secs(6),
+        }
+    }
+
+    /// What a reader of the log has to know about this Kafka, as flags.
+    fn reading(&self) -> &'static [&'static str] {
+        match self.kafka {
+            // A waiting fetch is not woken by a new record there.
+            KafkaChoice::Embedded => &["-X", "fetch.wait.max.ms=20"],
+            KafkaChoice::Apache | KafkaChoice::Given(_) => &[],
         }
     }
 
@@ -116,28 +128,53 @@ pub async fn run(plan: &Plan, screen: &mut Screen) -> Result<Report, DemoError> 
     plan.check()?;
     let lines = lines::read(&plan.file)?;
     screen.title(lines.len());
+    let mut signals = Signals::listen()?;
     let place = tokio::select! {
         place = Place::open(plan) => place?,
-        () = interrupted(), if !plan.stay => return Err(DemoError::Interrupted),
+        // What is started for the background has to be known before it can be ended.
+        () = signals.received(), if !plan.stay => return Err(DemoError::Interrupted),
     };
     let mut crew = Crew::default();
     let played = tokio::select! {
         report = play(plan, &place, &lines, &mut crew, screen) => report,
-        error = signalled() => Err(error),
+        () = signals.received() => Err(DemoError::Interrupted),
     };
-    screen.end();
+    screen.clear();
     match played {
-        Ok(report) if plan.stay => report.kept(place.keep(crew)?),
+        Ok(report) if plan.stay => Ok(report.kept(place.keep(crew)?)),
         Ok(report) => {
-            crew.stop().await?;
+            let stopped = crew.stop().await;
             place.end().await?;
-            Ok(report)
+            stopped.map(|()| report)
         }
         Err(error) => {
             drop(crew);
             // The first error is the one to tell.
             let _ = place.end().await;
             Err(error)
+        }
+    }
+}
+
+/// Ctrl-C and SIGTERM, from now on.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn listen() -> Result<Self, DevstackError> {
+        let listen = |kind| signal(kind).map_err(DevstackError::process("listen for signals"));
+        Ok(Self {
+            interrupt: listen(SignalKind::interrupt())?,
+            terminate: listen(SignalKind::terminate())?,
+        })
+    }
+
+    async fn received(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
         }
     }
 }

@@ -8,8 +8,8 @@
 use std::borrow::Cow;
 use std::io;
 
+use super::batch::{Event, Fault, Row, Text};
 use super::misfit::{Misfit, MisfitKind};
-use super::rows::{Fault, Row, Text};
 
 const BYTE_ORDER_MARK: &str = "\u{feff}";
 
@@ -173,7 +173,7 @@ impl CsvRows {
         let raw = Text::Read(start..end);
         let from = made.len();
         let event = match self.object(text, made)? {
-            Ok(()) => Ok(Text::Made(from..made.len())),
+            Ok(()) => Ok(Event::of(Text::Made(from..made.len()))),
             Err(misfit) => {
                 made.truncate(from);
                 Err(Box::new(Fault {

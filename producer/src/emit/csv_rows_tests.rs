@@ -5,7 +5,7 @@
 
 use proptest::prelude::*;
 
-use super::super::rows::test_split::{Read, read};
+use super::super::batch::test_split::{Read, read};
 use super::*;
 
 fn rows(chunks: &[&[u8]], from_line: u64, limit: usize) -> Vec<Read> {

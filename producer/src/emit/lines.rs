@@ -5,8 +5,8 @@
 //! first line. No more than the limit is ever held of one line: the rest of a longer one is
 //! counted and thrown away.
 
+use super::batch::{Event, Fault, Row, Text};
 use super::misfit::{Misfit, MisfitKind};
-use super::rows::{Fault, Row, Text};
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
@@ -118,7 +118,7 @@ impl Lines {
         let event = if text.len() > self.limit {
             Err(too_long(text.len(), self.limit))
         } else {
-            Ok(raw.clone())
+            Ok(Event::of(raw.clone()))
         };
         rows.push(Row { line, event, raw });
     }
@@ -140,7 +140,7 @@ fn too_long(length: usize, limit: usize) -> Box<Fault> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::rows::test_split::{Read, read};
+    use super::super::batch::test_split::{Read, read};
     use super::*;
 
     fn lines(chunks: &[&[u8]], from_line: u64, limit: usize) -> Vec<Read> {

@@ -5,6 +5,7 @@
 //! keeps in `acknowledged` up to where everything has arrived. `ending` says so in words.
 
 mod acknowledged;
+mod batch;
 mod csv_rows;
 mod digest;
 mod ending;
@@ -13,6 +14,7 @@ mod interrupt;
 mod lines;
 mod misfit;
 mod options;
+mod outcomes;
 mod pace;
 mod plan;
 mod pointer;

@@ -1,5 +1,5 @@
-//! The reading side of `emit`: a thread that opens the inputs one after another, unpacks them and
-//! cuts them into rows.
+//! The reading side of `emit`: a thread that opens the inputs one after another, unpacks them, cuts
+//! them into rows and looks into each row for what makes it an event.
 //!
 //! Rows travel in batches through a short channel, whose buffers come back to be filled again; so
 //! memory is bounded, and the sending side stays awake for acknowledgements and signals while a
@@ -7,71 +7,22 @@
 //! [`Message::End`] or [`Message::Broken`].
 
 use std::io::{self, Read};
-use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
 use std::time::Duration;
 
+use super::batch::{Batch, Row};
 use super::csv_rows::CsvRows;
 use super::digest::digest;
 use super::format::{Format, FormatChoice};
 use super::interrupt::Interrupt;
 use super::lines::Lines;
-use super::misfit::Misfit;
+use super::pointer::Fields;
 use super::source::Input;
 
 const CHUNK: usize = 256 * 1024;
 const BATCHES_AHEAD: usize = 4;
-
-/// Where a text of a batch stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Text {
-    /// As it was read.
-    Read(Range<usize>),
-    /// Made from what was read.
-    Made(Range<usize>),
-}
-
-/// Why a row is no event.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
-    /// What is wrong and where.
-    pub misfit: Misfit,
-    /// Nothing behind this row can be read, since its end cannot be told.
-    pub ends_input: bool,
-}
-
-/// One row of the input.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Row {
-    /// Physical line where the row begins, counted from 1.
-    pub line: u64,
-    /// The event's JSON, not looked into yet.
-    pub event: Result<Text, Box<Fault>>,
-    /// The row as it stands in the input; of one over the limit, its beginning.
-    pub raw: Text,
-}
-
-/// Rows and the bytes they stand in.
-#[derive(Debug, Default)]
-pub struct Batch {
-    read: Vec<u8>,
-    made: Vec<u8>,
-    /// The rows, in the order of the input.
-    pub rows: Vec<Row>,
-}
-
-impl Batch {
-    /// The bytes of a row's text.
-    pub fn text(&self, text: &Text) -> &[u8] {
-        match text {
-            Text::Read(range) => self.read.get(range.clone()),
-            Text::Made(range) => self.made.get(range.clone()),
-        }
-        .unwrap_or_default()
-    }
-}
 
 /// What the reading thread tells.
 #[derive(Debug)]
@@ -95,6 +46,8 @@ pub struct Reading {
     pub format: FormatChoice,
     /// First physical line to be given out.
     pub from_line: u64,
+    /// Which fields give the keys.
+    pub fields: Fields,
     /// Bytes that a row may have.
     pub limit: usize,
     /// Whether the digest of each input is wanted.
@@ -256,6 +209,7 @@ impl Reader {
                 .is_some_and(|row| row.event.as_ref().is_err_and(|fault| fault.ends_input));
             if !chunk.rows.is_empty() {
                 chunk.read = kept;
+                chunk.look_into(&self.reading.fields);
                 if self.tell(Message::Rows(chunk)).is_err() {
                     return Ok(Err(Unwanted));
                 }
@@ -293,54 +247,6 @@ fn fill(content: &mut dyn Read, bytes: &mut Vec<u8>) -> io::Result<usize> {
     };
     bytes.truncate(kept + count.as_ref().copied().unwrap_or(0));
     count
-}
-
-#[cfg(test)]
-pub(super) mod test_split {
-    //! Feeds a splitter the way the reading thread does and writes out what it found.
-
-    use super::{Batch, Row};
-
-    #[derive(Clone, Debug, PartialEq, Eq)]
-    pub struct Read {
-        pub line: u64,
-        pub event: Result<String, String>,
-        pub raw: String,
-    }
-
-    pub fn read(
-        chunks: &[&[u8]],
-        mut split: impl FnMut(&[u8], bool, &mut Vec<u8>, &mut Vec<Row>) -> usize,
-    ) -> Vec<Read> {
-        let mut found = Vec::new();
-        let mut kept = Vec::new();
-        let last: &[u8] = &[];
-        for (index, chunk) in chunks.iter().chain([&last]).enumerate() {
-            kept.extend_from_slice(chunk);
-            let mut batch = Batch::default();
-            let used = split(
-                &kept,
-                index == chunks.len(),
-                &mut batch.made,
-                &mut batch.rows,
-            );
-            batch.read.clone_from(&kept);
-            kept.drain(..used);
-            for row in &batch.rows {
-                let text = |text| String::from_utf8_lossy(batch.text(text)).into_owned();
-                let event = match &row.event {
-                    Ok(event) => Ok(text(event)),
-                    Err(fault) => Err(format!("{}: {}", fault.misfit.column, fault.misfit.reason)),
-                };
-                found.push(Read {
-                    line: row.line,
-                    event,
-                    raw: text(&row.raw),
-                });
-            }
-        }
-        found
-    }
 }
 
 #[cfg(test)]

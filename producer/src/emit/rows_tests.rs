@@ -16,6 +16,7 @@ fn reading(inputs: &[&Path]) -> Reading {
             .collect(),
         format: FormatChoice::Auto,
         from_line: 1,
+        fields: Fields::default(),
         limit: 1_000_000,
         digest: false,
     }
@@ -38,7 +39,7 @@ fn told(reading: Reading) -> Vec<String> {
             }
             Ok(Some(Message::Rows(batch))) => {
                 for row in &batch.rows {
-                    let text = row.event.as_ref().map_or(&row.raw, |event| event);
+                    let text = row.event.as_ref().map_or(&row.raw, |event| &event.payload);
                     told.push(format!(
                         "{}: {}",
                         row.line,
@@ -130,5 +131,53 @@ fn a_cut_off_packed_file_gives_out_what_could_be_read() {
         told.last().unwrap().starts_with("broken 0"),
         "{:?}",
         told.last()
+    );
+}
+
+#[test]
+fn keys_are_picked_up_on_the_way_unescaped_or_as_they_stand() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.ndjson");
+    std::fs::write(
+        &path,
+        "{\"k\":\"a\",\"d\":7}\n\n{\"d\":\"\\u00e9\",\"k\":\"b\"}\n{\"k\":1}\n",
+    )
+    .unwrap();
+    let fields = Fields {
+        key: Some("/k".parse().unwrap()),
+        dedup: Some("/d".parse().unwrap()),
+    };
+    let reading = Reading {
+        fields,
+        ..reading(&[&path])
+    };
+    let rows = Rows::start(reading, Interrupt::default()).unwrap();
+    let batch = loop {
+        if let Some(Message::Rows(batch)) = rows.next(Duration::from_secs(10)).unwrap() {
+            break batch;
+        }
+    };
+    let keys: Vec<_> = batch
+        .rows
+        .iter()
+        .map(|row| {
+            let event = row
+                .event
+                .as_ref()
+                .map_err(|fault| fault.misfit.reason.clone())?;
+            Ok((
+                batch.key(event.key.as_ref()),
+                batch.key(event.dedup.as_ref()),
+            ))
+        })
+        .collect();
+    let missing = Err("there is no field /d".to_owned());
+    assert_eq!(
+        keys,
+        [
+            Ok((Some("a"), Some("7"))),
+            Ok((Some("b"), Some("é"))),
+            missing
+        ]
     );
 }

@@ -5,14 +5,14 @@
 //! anything stops the reading, what was sent before is waited for, so that the report at the end
 //! can say up to which line everything is acknowledged.
 
-use std::borrow::Cow;
 use std::io;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use millrace_schemas::{Decoders, Framing, TaskEventRef, TaskId};
+use millrace_schemas::{TaskEventRef, TaskId};
 use millrace_telemetry::{EmitMetrics, LatencyBatch};
 
-use super::acknowledged::{Acknowledged, Place, Settled};
+use super::acknowledged::{Acknowledged, Place};
+use super::batch::{Batch, Row};
 use super::digest::dedup_key;
 use super::ending::{FileEnd, Report, Stop};
 use super::interrupt::Interrupt;
@@ -21,9 +21,9 @@ use super::pace::Pace;
 use super::plan::Plan;
 use super::progress::Progress;
 use super::rejects::Rejects;
-use super::rows::{Batch, Finished, Message, Reading, Row, Rows, Text};
+use super::rows::{Finished, Message, Reading, Rows};
 use super::summary::Summary;
-use crate::delivery::{Delivery, DeliveryFailure, Undelivered};
+use crate::delivery::Delivery;
 use crate::submitter::{SubmitError, Submitted, Submitter};
 
 /// Media type of every payload.
@@ -41,27 +41,30 @@ const GRACE: Duration = Duration::from_secs(5);
 
 /// One `emit` at work.
 pub struct Emit<'a> {
-    plan: &'a Plan,
-    submitter: Submitter,
-    rejects: Option<Rejects>,
+    pub(super) plan: &'a Plan,
+    pub(super) submitter: Submitter,
+    pub(super) rejects: Option<Rejects>,
     interrupt: Interrupt,
-    metrics: EmitMetrics,
-    latencies: LatencyBatch,
+    pub(super) metrics: EmitMetrics,
+    pub(super) latencies: LatencyBatch,
     rows: Rows,
     pace: Option<Pace>,
     progress: Progress,
-    acknowledged: Acknowledged,
-    summary: Summary,
+    pub(super) acknowledged: Acknowledged,
+    pub(super) summary: Summary,
     files: Vec<FileEnd>,
-    stop: Option<Stop>,
+    pub(super) stop: Option<Stop>,
     /// Digest of the current file, with `--once`.
     digest: Option<String>,
     /// Reused from event to event.
     dedup_key: String,
+    /// When the current turn began, in microseconds since the Unix epoch: the clock is read once
+    /// for all events of a turn, which together take a fraction of a millisecond.
+    now: i64,
     /// Reused from turn to turn.
-    deliveries: Vec<Delivery>,
+    pub(super) deliveries: Vec<Delivery>,
     /// What the counters have been told of `summary`.
-    told: Summary,
+    pub(super) told: Summary,
 }
 
 impl<'a> Emit<'a> {
@@ -77,6 +80,7 @@ impl<'a> Emit<'a> {
             inputs: plan.inputs.clone(),
             format: plan.format,
             from_line: plan.from_line,
+            fields: plan.fields.clone(),
             limit: plan.max_event_bytes,
             digest: plan.once,
         };
@@ -100,6 +104,7 @@ impl<'a> Emit<'a> {
             stop: None,
             digest: None,
             dedup_key: String::new(),
+            now: unix_micros(),
             deliveries: Vec::new(),
             told: Summary::default(),
         })
@@ -187,6 +192,7 @@ impl<'a> Emit<'a> {
         if self.interrupt.requested() {
             self.stop.get_or_insert(Stop::Interrupted);
         }
+        self.now = unix_micros();
         let now = Instant::now();
         self.progress.show(now, &self.summary, self.rows.taken());
     }
@@ -217,20 +223,9 @@ impl<'a> Emit<'a> {
             end.read = Some(row.line);
         }
         let raw = batch.text(&row.raw);
-        let text = match &row.event {
-            Ok(text) => text,
+        let found = match &row.event {
+            Ok(event) => event,
             Err(fault) => return self.reject(place, fault.misfit.clone(), raw),
-        };
-        let payload = batch.text(text);
-        let picked = match plan.fields.read(payload) {
-            Ok(picked) => picked,
-            Err(mut misfit) => {
-                // A column of the JSON made from a CSV row says nothing about the row.
-                if matches!(text, Text::Made(_)) {
-                    misfit.column = 1;
-                }
-                return self.reject(place, misfit, raw);
-            }
         };
         let mut line_key = std::mem::take(&mut self.dedup_key);
         let dedup = match &self.digest {
@@ -238,21 +233,21 @@ impl<'a> Emit<'a> {
                 dedup_key(digest, row.line, &mut line_key);
                 Some(line_key.as_str())
             }
-            None => picked.dedup.as_deref(),
+            None => batch.key(found.dedup.as_ref()),
         };
         let event = TaskEventRef {
             task_id: TaskId::mint(),
             task_type: &plan.task_type,
             tenant: &plan.tenant,
-            key: picked.key.as_deref(),
+            key: batch.key(found.key.as_ref()),
             dedup_key: dedup,
-            submitted_at: unix_micros(),
+            submitted_at: self.now,
             run_at: None,
             deadline: None,
             content_type: CONTENT_TYPE,
             reply: false,
             callback: None,
-            payload,
+            payload: batch.text(&found.payload),
         };
         self.send(place, &event, raw);
         self.dedup_key = line_key;
@@ -302,128 +297,6 @@ impl<'a> Emit<'a> {
                 }
             }
         }
-    }
-
-    fn reject(&mut self, place: Place, misfit: Misfit, raw: &[u8]) {
-        if self.write_down(place, &misfit, raw) {
-            self.acknowledged.rejected(place);
-        } else {
-            self.stop.get_or_insert(Stop::Rejected { place, misfit });
-        }
-    }
-
-    /// Counts a rejected line and writes it into the rejects file; false when there is none, or it
-    /// cannot be written.
-    fn write_down(&mut self, place: Place, misfit: &Misfit, raw: &[u8]) -> bool {
-        self.summary.rejected += 1;
-        self.metrics.rejected(misfit.kind.label());
-        let name = self
-            .plan
-            .inputs
-            .get(place.file)
-            .map_or_else(String::new, ToString::to_string);
-        let Some(rejects) = &mut self.rejects else {
-            return false;
-        };
-        match rejects.write(&name, place.line, misfit, raw) {
-            Ok(()) => true,
-            Err(error) => {
-                let path = rejects.path().to_owned();
-                self.stop.get_or_insert(Stop::Rejects { path, error });
-                false
-            }
-        }
-    }
-
-    /// Takes in the reports that have arrived.
-    fn collect(&mut self) {
-        let mut deliveries = std::mem::take(&mut self.deliveries);
-        self.submitter.deliveries(&mut deliveries);
-        for Delivery { ticket, outcome } in deliveries.drain(..) {
-            let settled = match outcome {
-                Ok(()) => {
-                    self.summary.acknowledged += 1;
-                    self.acknowledged
-                        .settle(ticket, Settled::Acknowledged)
-                        .map(drop)
-                }
-                Err(undelivered) => self.undelivered(ticket, &undelivered),
-            };
-            if let Err(error) = settled {
-                tracing::error!(%error, "the Kafka client reported twice on an event");
-            }
-        }
-        self.deliveries = deliveries;
-        if let Some(latency) = self.submitter.take_latency() {
-            self.latencies.record(latency);
-            self.metrics.acknowledge_latencies(&mut self.latencies);
-            self.metrics
-                .queue_messages(usize::try_from(self.submitter.in_flight()).unwrap_or(usize::MAX));
-        }
-        self.metrics
-            .read(self.summary.read.saturating_sub(self.told.read));
-        self.metrics
-            .acknowledged(self.summary.acknowledged - self.told.acknowledged);
-        self.told = self.summary;
-    }
-
-    fn undelivered(
-        &mut self,
-        ticket: u64,
-        undelivered: &Undelivered,
-    ) -> Result<(), super::acknowledged::NotOpen> {
-        let failure = undelivered.failure;
-        match failure {
-            DeliveryFailure::Refused(_) => return self.refused(ticket, undelivered),
-            DeliveryFailure::Unknown(_) => {
-                self.summary.unknown += 1;
-                self.stop.get_or_insert(Stop::Unanswered {
-                    reason: failure.to_string(),
-                });
-            }
-            DeliveryFailure::NotSent => self.summary.not_sent += 1,
-            DeliveryFailure::Stopped(_) => {
-                self.summary.not_sent += 1;
-                let reason = self
-                    .submitter
-                    .fatal_error()
-                    .unwrap_or_else(|| failure.to_string());
-                self.stop.get_or_insert(Stop::Broker { reason });
-            }
-        }
-        self.acknowledged.settle(ticket, Settled::Stuck).map(drop)
-    }
-
-    fn refused(
-        &mut self,
-        ticket: u64,
-        undelivered: &Undelivered,
-    ) -> Result<(), super::acknowledged::NotOpen> {
-        let reason = undelivered.failure.to_string();
-        let misfit = Misfit {
-            kind: MisfitKind::TooLarge,
-            column: 1,
-            reason,
-        };
-        let decoders = match self.submitter.framing() {
-            Framing::SingleObject => Decoders::new(),
-            Framing::Confluent { schema_id } => Decoders::new().with_confluent_id(schema_id),
-        };
-        let decoded = decoders.decode(&undelivered.record);
-        let raw = decoded.as_ref().map_or_else(
-            |_| Cow::default(),
-            |event| Cow::Borrowed(event.event().payload),
-        );
-        let end = if self.rejects.is_some() {
-            Settled::Rejected
-        } else {
-            Settled::Stuck
-        };
-        let place = self.acknowledged.settle(ticket, end)?;
-        if !self.write_down(place, &misfit, &raw) {
-            self.stop.get_or_insert(Stop::Refused { place, misfit });
-        }
-        Ok(())
     }
 
     /// Waits for what is in flight; after an interrupt only for a while.

@@ -245,17 +245,37 @@ async fn the_frontier_of_an_idle_partition_is_refreshed_by_its_owner_only() {
         ..owner.fence
     };
     let mut connection = world.operations().await;
-    for (fence, time) in [
-        (owner.fence, 1_000),
-        (stranger, 9_000),
-        (owner.fence, i64::MAX),
+    for (fence, time, unmatched) in [
+        (owner.fence, 1_000, vec![]),
+        (stranger, 9_000, vec![0]),
+        (owner.fence, i64::MAX, vec![]),
     ] {
-        position::refresh_frontier(&mut connection, &world.consumer, &[(0, fence, time)])
-            .await
-            .unwrap();
+        let idle = [(0, fence, time)];
+        let found = position::refresh_frontier(&mut connection, &world.consumer, &idle).await;
+        assert_eq!(found.unwrap(), unmatched);
     }
     let row = world.progress(0).await;
     assert_eq!((row.frontier_ms, row.seq), (Some(1_000), owner.fence.seq));
+}
+
+#[tokio::test]
+async fn finding_01_an_idle_owner_notices_that_the_database_went_back() {
+    let world = World::new("idle_back").await;
+    let mut owner = world.claim(0).await;
+    world
+        .sql("CREATE TABLE then_progress AS TABLE partition_progress")
+        .await;
+    world
+        .land(&mut world.writer(), &mut owner, &events(1))
+        .await;
+    world
+        .sql("DELETE FROM partition_progress; INSERT INTO partition_progress SELECT * FROM then_progress")
+        .await;
+    let mut connection = world.operations().await;
+    let idle = [(0, owner.fence, 1_000)];
+    let found = position::refresh_frontier(&mut connection, &world.consumer, &idle).await;
+    assert_eq!(found.unwrap(), [0]);
+    assert_eq!(world.progress(0).await.frontier_ms, None);
 }
 
 /// Waits until so many sessions wait for a lock in this schema's tables.

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use millrace_schemas::TaskId;
 use millrace_store::deployment::Deployment;
 use millrace_store::moves::{self, Move, Why};
+use millrace_store::position;
 use millrace_store::{End, FenceLoss, Writer};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -47,7 +48,7 @@ fn step() -> impl Strategy<Value = Step> {
 fn config() -> Config {
     let given = std::env::var_os("PROPTEST_CASES").is_some();
     Config {
-        cases: if given { Config::default().cases } else { 12 },
+        cases: if given { Config::default().cases } else { 8 },
         max_shrink_iters: 60,
         failure_persistence: None,
         ..Config::default()
@@ -96,8 +97,14 @@ async fn live_through(entries: &[Entry], steps: &[Step]) {
             "after {step:?}"
         );
     }
-    while worker.held.next < log.end() {
-        worker.flush(7, Break::Never).await;
+    loop {
+        while worker.held.next < log.end() {
+            worker.flush(7, Break::Never).await;
+        }
+        if worker.is_up_to_date().await {
+            break;
+        }
+        worker.claim().await;
     }
     let expected = Settled::by(&log);
     let row = world.progress(0).await;
@@ -159,6 +166,15 @@ impl<'a> Worker<'a> {
             End::Lost(_) => self.claim().await,
         }
         self.wire.break_next(Break::Never);
+    }
+
+    /// What a worker asks now and then while it is idle.
+    async fn is_up_to_date(&self) -> bool {
+        let mut connection = self.world.operations().await;
+        let idle = [(0, self.held.fence, 1_000)];
+        let unmatched =
+            position::refresh_frontier(&mut connection, &self.world.consumer, &idle).await;
+        unmatched.unwrap().is_empty()
     }
 
     async fn remember(&self) {

@@ -162,24 +162,24 @@ impl Settled {
         let id = event.task_id;
         let content = (event.tenant.clone(), event.as_ref().fingerprint());
         let hash = event.as_ref().dedup_hash().map(|hash| hash.0);
+        match contents.get(&id) {
+            Some(known) if *known == content => return Outcome::Duplicate,
+            Some(_) => return self.dead(offset, "id_conflict", None),
+            None => {}
+        }
         match hash.and_then(|hash| owners.get(&hash)) {
-            Some((first, same)) if *first != id && *same == content.1 => {
-                if event.reply && !self.rows.contains_key(&id) {
+            Some((first, same)) if *same == content.1 => {
+                if event.reply {
                     let status = self.rows[first].1.clone();
                     self.rows.insert(id, (offset, status, Some(*first)));
                     contents.insert(id, content);
                 }
-                return Outcome::Duplicate;
+                Outcome::Duplicate
             }
-            Some((first, _)) if *first != id => {
-                contents.entry(id).or_insert(content);
-                return self.dead(offset, "dedup_conflict", Some(id));
+            Some(_) => {
+                contents.insert(id, content);
+                self.dead(offset, "dedup_conflict", Some(id))
             }
-            Some(_) | None => {}
-        }
-        match contents.get(&id) {
-            Some(known) if *known == content => Outcome::Duplicate,
-            Some(_) => self.dead(offset, "id_conflict", None),
             None if event.payload.starts_with(b"\"poison") => {
                 contents.insert(id, content);
                 self.dead(offset, "row_refused", Some(id))
