@@ -16,7 +16,7 @@ use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 
 /// Also serves the Kafka client, whose messages and headers are a good part of the work: with the
-/// system's allocator they take longer than reading and checking the events.
+/// system's allocator an event costs about a quarter more processor time.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -146,9 +146,14 @@ pub(crate) async fn attempt(
         .collect();
     let locked = fence::lock(connection, setup.consumer, &fences).await?;
     let mut ends = unmatched(connection, setup.consumer, parts, &locked, trail).await?;
-    trail.forget(parts);
+    // What a lost COMMIT did is remembered until the attempt that found it out has ended well: a failure
+    // further on would forget it. Where the fence matches, it did nothing and never will.
+    trail
+        .in_doubt
+        .retain(|(partition, ..)| !locked.holds(*partition));
     if locked.partitions.is_empty() {
         connection.execute("ROLLBACK").await?;
+        trail.forget(parts);
         return Ok(ends.into_values().collect());
     }
     let mut drafts = drafts(setup, parts, &locked);

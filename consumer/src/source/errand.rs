@@ -5,14 +5,19 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use millrace_schemas::{Decoders, UnknownSchema};
-use millrace_store::{Purpose, position, schemas_known};
+use millrace_store::{Purpose, Trouble, position, schemas_known};
 use rdkafka::consumer::{CommitMode, Consumer as _};
 use rdkafka::topic_partition_list::{Offset as KafkaOffset, TopicPartitionList};
 
 use super::claims::{Ahead, ClaimAnswer, ClaimError, Claims};
 use super::stop::StopReason;
+
+/// Longest that an errand may take: over the deadlines of the questions to the brokers and the server's own
+/// limits for statements.
+const DEADLINE: Duration = Duration::from_secs(30);
 
 /// What a claim task brings back.
 pub struct ClaimReport {
@@ -39,7 +44,11 @@ pub struct Errand {
 impl Errand {
     /// Runs it.
     pub async fn run(mut self, claims: &Claims) -> ClaimReport {
-        let outcome = self.claim(claims).await;
+        // A line that went dead without a word would keep the partition waiting for ever.
+        let outcome = match tokio::time::timeout(DEADLINE, self.claim(claims)).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(Trouble::Outage(format!("claiming took over {DEADLINE:?}")).into()),
+        };
         ClaimReport {
             attempt: self.attempt,
             partitions: self.partitions,

@@ -23,6 +23,8 @@ use crate::engine::{Offset, Partition};
 /// How often the brokers are asked.
 const EVERY: Duration = Duration::from_secs(5);
 const BROKER_DEADLINE: Duration = Duration::from_secs(4);
+/// Longest that a look around may take, the database's part included.
+const LOOK_DEADLINE: Duration = Duration::from_secs(30);
 /// A topic counts as gone only when so many answers in a row say so: a broker that has just started, or a
 /// topic just created, may be unknown for a moment.
 const MISSING_ANSWERS: u32 = 2;
@@ -51,6 +53,8 @@ enum WatchError {
     Database(#[from] millrace_store::Trouble),
     #[error("asking the brokers was cut off: {0}")]
     CutOff(#[from] tokio::task::JoinError),
+    #[error("looking around took over {LOOK_DEADLINE:?}")]
+    TooSlow,
 }
 
 impl Watch {
@@ -96,7 +100,10 @@ impl Owner {
                     bounds,
                 ))
             };
-            let found = look.await;
+            let found = match tokio::time::timeout(LOOK_DEADLINE, look).await {
+                Ok(found) => found,
+                Err(_) => Err(WatchError::TooSlow),
+            };
             // The owner is gone only at the very end.
             let _ = back.send(Watched { asked_ms, found });
         });

@@ -1,6 +1,7 @@
 //! A claim that comes late takes the fence from the true owner; the true owner takes it back and finishes.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::input::lines;
 use crate::law_two::LawTwo;
@@ -108,6 +109,42 @@ async fn a_true_owner_takes_a_stolen_fence_back_and_finishes() {
             "stolen: {losses} fences lost and taken back, {proof:?}, law 2: {} samples",
             seen.samples
         );
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_whose_line_went_dead_is_asked_again() {
+    if !can_run_apache_kafka("survival: a claim on a dead line")
+        .await
+        .unwrap()
+    {
+        return;
+    }
+    let _alone = ALONE.lock().await;
+    within(400, async {
+        let stage = Stage::shared("dead").await;
+        let count = lines(40_000) / 4;
+        let file = stage.edits(count);
+        stage.emit(&file, &[]).await;
+        // The first claim never arrives, and nobody closes its connection.
+        let dead = AtomicBool::new(false);
+        let once = move |piece: &[u8]| {
+            if says(piece, "SET claim = c.claim") && !dead.swap(true, Ordering::AcqRel) {
+                Verdict::Hold
+            } else {
+                Verdict::Pass
+            }
+        };
+        let proxy = Proxy::to(&stage.database_url, Box::new(once)).await;
+        let url = proxy.url(&stage.database_url);
+        let mut worker = stage.worker_at(&url, &["--exit-when-idle", "2s"]);
+
+        let took = stage.settles(count, 90).await;
+        assert_eq!(worker.exit(60).await, 0, "{}", worker.words());
+        assert_eq!(proxy.holds(), 1);
+        prove(&stage, count, Times::EachRecord).await;
+        eprintln!("a claim on a dead line cost {:.0} s", took.as_secs_f64());
     })
     .await;
 }

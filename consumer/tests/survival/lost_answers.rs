@@ -23,14 +23,14 @@ async fn hundreds_of_cut_connections_and_lost_commit_answers_cost_and_double_not
     let _alone = ALONE.lock().await;
     within(900, async {
         let stage = Arc::new(Stage::shared("cuts").await);
-        let count = lines(40_000);
+        let count = lines(40_000) / 2;
         let file = stage.edits(count);
         let law_two = LawTwo::watch(&stage);
         let calm = Arc::new(AtomicBool::new(false));
         let line = || Proxy::to(&stage.database_url, fickle(Arc::clone(&calm)));
         let (first, second) = (line().await, line().await);
         // Few events a flush, so that there are many flushes to cut.
-        let flags = ["--exit-when-idle", "8s", "--max-in-flight", "400"];
+        let flags = ["--exit-when-idle", "8s", "--max-in-flight", "200"];
         let mut workers = [&first, &second].map(|proxy| stage.worker_at(&proxy.url(&stage.database_url), &flags));
         stage.emit(&file, &[]).await;
 
@@ -56,7 +56,7 @@ async fn hundreds_of_cut_connections_and_lost_commit_answers_cost_and_double_not
     .await;
 }
 
-/// Cuts one piece in twelve, and every fourth COMMIT before or after it arrives.
+/// Cuts one piece in twenty-five, and every fourth COMMIT before or after it arrives.
 fn fickle(calm: Arc<AtomicBool>) -> Box<crate::proxy::Judge> {
     let chance = Chance::new(6);
     Box::new(move |piece| {
@@ -66,7 +66,7 @@ fn fickle(calm: Arc<AtomicBool>) -> Box<crate::proxy::Judge> {
         let (turn, which) = if says(piece, "COMMIT") {
             (4, 2)
         } else {
-            (12, 3)
+            (25, 3)
         };
         if chance.below(turn) > 0 {
             return Verdict::Pass;

@@ -11,6 +11,7 @@
     reason = "a test that cannot set up its case has failed"
 )]
 
+mod backlog;
 mod broker_restarts;
 mod chance;
 mod database_restarts;

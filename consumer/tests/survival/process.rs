@@ -81,7 +81,7 @@ impl Process {
         fs::read_to_string(&self.words).unwrap_or_default()
     }
 
-    /// The value of one of its metrics without labels; none while it is not served yet.
+    /// One of its metrics, summed over the series whose name and labels begin so; none while it is not served.
     pub async fn metric(&self, name: &str) -> Option<f64> {
         let words = self.words();
         let address = words
@@ -94,10 +94,9 @@ impl Process {
             .await
             .ok()?
             .ok()?;
-        page.lines()
-            .filter_map(|line| line.split_once(' '))
-            .find(|(series, _)| *series == name)
-            .and_then(|(_, value)| value.parse().ok())
+        let series = page.lines().filter(|line| line.starts_with(name));
+        let values = series.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok());
+        Some(values.sum())
     }
 
     fn end(&mut self) {

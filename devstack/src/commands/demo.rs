@@ -43,12 +43,20 @@ impl Demo {
                 println!("{report}");
                 Ok(ExitCode::from(u8::from(!report.faults().is_empty())))
             }
-            Err(DemoError::Interrupted) => {
-                eprintln!("{}", DemoError::Interrupted);
+            Err(error @ DemoError::Interrupted) => {
+                eprintln!("devstack: {error}");
                 Ok(ExitCode::from(130))
             }
+            Err(error @ (DemoError::AlreadyRunning | DemoError::NotBuilt { .. })) => {
+                Err(error.into())
+            }
             Err(error) => {
-                Err(error).with_context(|| format!("the logs are in {}", plan.logs().display()))
+                eprintln!("devstack: {error}");
+                eprintln!(
+                    "Everything that the demo started has ended; its logs are in {}.",
+                    plan.logs().display()
+                );
+                Ok(ExitCode::FAILURE)
             }
         }
     }

@@ -75,10 +75,12 @@ impl Plan {
         }
     }
 
-    /// The log files of producer and workers.
+    /// The folder of the logs of producer and workers. Workers that stay keep theirs apart, so
+    /// that the next demo does not write into them.
     #[must_use]
     pub fn logs(&self) -> PathBuf {
-        self.dir.join("logs")
+        let logs = self.dir.join("logs");
+        if self.stay { logs.join("stay") } else { logs }
     }
 
     /// How long a worker may be silent before the group goes on without it: short, so that the
@@ -128,6 +130,7 @@ pub async fn run(plan: &Plan, screen: &mut Screen) -> Result<Report, DemoError> 
     plan.check()?;
     let lines = lines::read(&plan.file)?;
     screen.title(lines.len());
+    screen.say(&format!("starting Postgres and Kafka ({})", plan.kafka));
     let mut signals = Signals::listen()?;
     let place = tokio::select! {
         place = Place::open(plan) => place?,

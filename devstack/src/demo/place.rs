@@ -15,7 +15,7 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, PgConnection};
 
 use super::summary::Kept;
-use super::workers::Crew;
+use super::workers::{Crew, NAMES, log_of};
 use super::{DemoError, Plan};
 use crate::process::run_tool;
 use crate::{
@@ -109,13 +109,15 @@ impl Place {
             let topics = Topics::of(&self.env.kafka)?;
             topics.ensure(&self.topic, PARTITIONS, replicas).await?;
         }
-        // Logs of an earlier demo would be taken for this one's.
-        if let Err(error) = fs::remove_dir_all(&self.logs)
-            && error.kind() != std::io::ErrorKind::NotFound
-        {
-            return Err(DevstackError::path("delete", &self.logs)(error).into());
-        }
         fs::create_dir_all(&self.logs).map_err(DevstackError::path("create", &self.logs))?;
+        // Logs of an earlier demo would be taken for this one's.
+        for path in NAMES.map(|name| log_of(&self.logs, name)) {
+            if let Err(error) = fs::remove_file(&path)
+                && error.kind() != std::io::ErrorKind::NotFound
+            {
+                return Err(DevstackError::path("delete", path)(error).into());
+            }
+        }
         let mut migrate = self.command(plan.program("consumer"));
         migrate.arg("migrate");
         run_tool("consumer migrate", migrate).await?;

@@ -48,10 +48,9 @@ pub async fn play(
         look: Look::default(),
         expected,
     };
-    stage.screen.say(&format!(
-        "Postgres and Kafka ({}) are running, the tables are made",
-        plan.kafka
-    ));
+    stage
+        .screen
+        .say("both are running, the tables are made; starting two workers");
     stage.hire_two().await?;
 
     let began = Instant::now();

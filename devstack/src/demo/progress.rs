@@ -33,6 +33,12 @@ impl Screen {
         Self::new(std::io::stdout().is_terminal().then(bar))
     }
 
+    /// Standard output, printed line by line even if it is a terminal.
+    #[must_use]
+    pub fn plain() -> Self {
+        Self::new(None)
+    }
+
     fn new(bar: Option<ProgressBar>) -> Self {
         let now = Instant::now();
         Self {
@@ -107,8 +113,8 @@ impl Screen {
 }
 
 fn bar() -> ProgressBar {
-    let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stdout());
-    match ProgressStyle::with_template("{wide_bar} {msg}") {
+    let bar = ProgressBar::with_draw_target(Some(1), ProgressDrawTarget::stdout());
+    match ProgressStyle::with_template("[{wide_bar}] {msg}") {
         Ok(style) => bar.with_style(style.progress_chars("=> ")),
         Err(_) => bar,
     }

@@ -107,6 +107,7 @@ pub struct Report {
     /// Questions to the results.
     pub answers: Vec<Answer>,
     dir: PathBuf,
+    logs: PathBuf,
     programs: PathBuf,
     kept: Option<Kept>,
 }
@@ -118,6 +119,7 @@ impl Report {
             audit,
             answers,
             dir: plan.dir.clone(),
+            logs: plan.logs(),
             programs: plan.programs.clone(),
             kept: None,
         }
@@ -214,7 +216,7 @@ impl Report {
     }
 
     fn next(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let logs = self.dir.join("logs");
+        let logs = &self.logs;
         let Some(kept) = &self.kept else {
             writeln!(
                 f,

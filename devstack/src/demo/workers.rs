@@ -1,7 +1,7 @@
 //! The workers of the demo: real `consumer run` processes, each with a log of its own.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -42,7 +42,7 @@ impl Worker {
                 "-X",
                 &format!("heartbeat.interval.ms={}", session.as_millis() / 6),
             ]);
-        let log = plan.logs().join(format!("{}.log", name.replace(' ', "-")));
+        let log = log_of(&plan.logs(), name);
         let spec = ServerSpec {
             name,
             stop_signal: Signal::SIGTERM,
@@ -154,6 +154,11 @@ impl Crew {
             (worker.name, worker.process.leave_running(), metrics)
         })
     }
+}
+
+/// The log file of a worker.
+pub fn log_of(logs: &Path, name: &str) -> PathBuf {
+    logs.join(format!("{}.log", name.replace(' ', "-")))
 }
 
 async fn scrape(address: &str) -> std::io::Result<String> {

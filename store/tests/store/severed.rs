@@ -89,7 +89,7 @@ async fn carry(
                 server.write_all(&up[..sent]).await?;
                 if at == Break::BeforeTheAnswer as u8 {
                     // The answer means that it happened; it goes no further.
-                    server.read(&mut down).await?;
+                    let _answer = server.read(&mut down).await?;
                     broken.fetch_add(1, Ordering::SeqCst);
                     return Ok(());
                 }
