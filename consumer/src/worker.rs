@@ -18,7 +18,7 @@ use crate::engine::Charge;
 use crate::exit_code::{Refusal, WithCode};
 use crate::options::RunArgs;
 use crate::source::claims::Claims;
-use crate::source::context::GroupContext;
+use crate::source::context::{GroupContext, hear_of_log_changes};
 use crate::source::owner::{Ended, Gauges, Owner, OwnerSettings};
 use crate::{maintenance, shutdown, topic_presence, topic_retention};
 
@@ -31,7 +31,7 @@ const ASK_AGAIN: Duration = Duration::from_secs(2);
 /// When a setting is wrong, with [`Refusal`] as the cause, or the client is beyond repair.
 pub async fn run(args: &RunArgs) -> anyhow::Result<u8> {
     let place = &args.place;
-    let config = place
+    let mut config = place
         .kafka
         .client_config(Role::Consumer {
             group: &place.group.group,
@@ -81,6 +81,7 @@ pub async fn run(args: &RunArgs) -> anyhow::Result<u8> {
     if !wait_for_schema(&database, &consumer, &mut decoders, &stop).await? {
         return Ok(exit::DONE);
     }
+    hear_of_log_changes(&mut config);
     let (events, heard) = mpsc::unbounded_channel();
     let broker = BrokerMetrics::new();
     let context = GroupContext::new(consumer.topic.clone(), events, broker.clone());

@@ -2,11 +2,12 @@
 //! into an exit code.
 
 use std::io::{self, IsTerminal, Write};
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 use millrace_producer::emit::{Emit, EmitArgs, Interrupt, Plan, Rejects, Report};
 use millrace_producer::{Submitter, Topic};
 use millrace_schemas::Framing;
@@ -37,17 +38,43 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Emit(Box<EmitArgs>),
+    Healthcheck(HealthcheckArgs),
+}
+
+/// Ask a running producer whether it lives: for container health checks. Exit code 0 when it does.
+#[derive(Args)]
+struct HealthcheckArgs {
+    /// Where the producer listens
+    #[arg(
+        long,
+        env = "MILLRACE_METRICS_LISTEN",
+        value_name = "ADDRESS:PORT",
+        default_value = "127.0.0.1:9464"
+    )]
+    metrics_listen: SocketAddr,
 }
 
 fn main() -> ExitCode {
-    let Command::Emit(args) = Cli::parse().command;
-    let ended = set_up_logging(&args.telemetry).and_then(|()| emit(&args));
+    let ended = match Cli::parse().command {
+        Command::Emit(args) => set_up_logging(&args.telemetry).and_then(|()| emit(&args)),
+        Command::Healthcheck(args) => Ok(healthcheck(&args)),
+    };
     match ended {
         Ok(code) => ExitCode::from(code),
         // Nothing was sent yet: whatever goes wrong up to there is a setting or its surroundings.
         Err(error) => {
             let _ = writeln!(io::stderr(), "error: {error:#}");
             ExitCode::from(exit::USAGE)
+        }
+    }
+}
+
+fn healthcheck(args: &HealthcheckArgs) -> u8 {
+    match millrace_telemetry::probe(args.metrics_listen) {
+        Ok(()) => exit::DONE,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "{error}");
+            exit::REJECTED
         }
     }
 }

@@ -5,9 +5,9 @@
 
 use millrace_schemas::Decoders;
 use millrace_settings::exit;
+use millrace_store::audit::{self, PartitionAudit};
 use millrace_store::{Purpose, schemas_known};
 use sqlx::PgConnection;
-use millrace_store::audit::{self, PartitionAudit};
 
 use super::deep::{self, Deep, Range};
 use super::place::Place;

@@ -3,11 +3,11 @@
 //! They run inside `poll`, so they never wait, decide or touch state. The one exception is a client that
 //! is closing: there nobody reads the channel any more, and librdkafka waits for the answer.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use millrace_telemetry::{BrokerErrorKind, BrokerMetrics};
 use rdkafka::client::ClientContext;
-use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::TopicPartitionList;
@@ -32,6 +32,8 @@ pub enum GroupEvent {
     Failed(RDKafkaRespErr),
     /// Numbers, once a second.
     Statistics(Statistics),
+    /// The topic has another id than a moment ago: it was deleted and created again.
+    LogChanged,
 }
 
 /// The callbacks' end of the channel.
@@ -40,6 +42,22 @@ pub struct GroupContext {
     events: UnboundedSender<GroupEvent>,
     metrics: BrokerMetrics,
     closing: AtomicBool,
+    log_changes: AtomicU64,
+}
+
+/// The client's words for a topic without an id: 16 zero bytes in base64.
+const NO_ID: &str = "AAAAAAAAAAAAAAAAAAAAAA";
+
+/// Makes the client tell that its topic became another one. It says so in its debug log alone, and after
+/// that goes on in the new log at the old offset.
+pub fn hear_of_log_changes(config: &mut ClientConfig) {
+    let debug = match config.get("debug") {
+        Some(chosen) if !chosen.is_empty() => format!("{chosen},topic"),
+        _ => "topic".to_owned(),
+    };
+    config
+        .set("debug", debug)
+        .set_log_level(RDKafkaLogLevel::Debug);
 }
 
 impl GroupContext {
@@ -51,12 +69,32 @@ impl GroupContext {
             events,
             metrics,
             closing: AtomicBool::new(false),
+            log_changes: AtomicU64::new(0),
         }
     }
 
     /// From now on rebalances are answered at once, since the owner does not listen any more.
     pub fn close(&self) {
         self.closing.store(true, Ordering::Release);
+    }
+
+    /// How often the topic became another one. Counted before any record of the new log is delivered, since
+    /// the client's words and its records come through one queue.
+    #[must_use]
+    pub fn log_changes(&self) -> u64 {
+        self.log_changes.load(Ordering::Acquire)
+    }
+
+    /// Takes notice of a line of the client's log.
+    fn note_log_change(&self, line: &str) {
+        let before = line
+            .split_once(" changed id from ")
+            .filter(|(head, _)| head.ends_with(&format!("Topic {}", self.topic)))
+            .and_then(|(_, ids)| ids.split(' ').next());
+        if before.is_some_and(|id| id != NO_ID) {
+            self.log_changes.fetch_add(1, Ordering::AcqRel);
+            self.tell(GroupEvent::LogChanged);
+        }
     }
 
     fn tell(&self, event: GroupEvent) {
@@ -92,6 +130,7 @@ impl ClientContext for GroupContext {
             }
             RDKafkaLogLevel::Warning => tracing::info!(facility, message, "librdkafka"),
             RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info | RDKafkaLogLevel::Debug => {
+                self.note_log_change(message);
                 tracing::debug!(facility, message, "librdkafka");
             }
         }

@@ -316,7 +316,12 @@ impl Owner {
         list
     }
 
-    fn fence_lost(&mut self, partition: i32, claim: uuid::Uuid, loss: millrace_store::FenceLoss) {
+    pub(super) fn fence_lost(
+        &mut self,
+        partition: i32,
+        claim: uuid::Uuid,
+        loss: millrace_store::FenceLoss,
+    ) {
         self.gauges.database.fence_losses(1);
         self.gauges.database.error(DatabaseErrorKind::FenceLost);
         if !self.is_running(partition, claim) {

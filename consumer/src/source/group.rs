@@ -54,6 +54,28 @@ impl Owner {
                 self.owned.brokers_answer = found.a_broker_is_up;
                 self.note_statistics(&found.partitions);
             }
+            GroupEvent::LogChanged => self.log_changed(),
+        }
+    }
+
+    /// Nothing of the new log is taken: every partition is claimed again, and the claim looks at the log.
+    fn log_changed(&mut self) {
+        tracing::warn!(
+            "the topic was made again: looking at the log before anything of it is taken"
+        );
+        self.log_changes = self.client.context().log_changes();
+        let read: Vec<(i32, Ahead)> = self
+            .owned
+            .partitions
+            .iter()
+            .filter_map(|(partition, standing)| match standing {
+                Standing::Running(_) => Some((*partition, Ahead::Refused)),
+                Standing::Claiming { ahead, .. } => Some((*partition, *ahead)),
+                Standing::Stopped { .. } | Standing::Halting { .. } => None,
+            })
+            .collect();
+        for (partition, ahead) in read {
+            self.claim_again(partition, ahead, None);
         }
     }
 

@@ -6,6 +6,7 @@
 
 use millrace_schemas::headers;
 use millrace_store::{DeadLetter, Ending, Reason};
+use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers, Message};
 
@@ -72,7 +73,7 @@ impl Owner {
 
     fn take(&mut self, message: &BorrowedMessage<'_>) {
         let (partition, offset) = (message.partition(), Offset(message.offset()));
-        if self.is_stopping() {
+        if self.is_stopping() || self.client.context().log_changes() != self.log_changes {
             return;
         }
         let Some(Standing::Running(running)) = self.owned.partitions.get_mut(&partition) else {

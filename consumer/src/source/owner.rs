@@ -106,6 +106,8 @@ pub struct Owner {
     pub(super) attempts: BTreeMap<i32, u64>,
     pub(super) next_attempt: u64,
     pub(super) leaving: Option<Leaving>,
+    /// How many changes of the log are dealt with; records that come before that are not taken.
+    pub(super) log_changes: u64,
     pub(super) budget: Budget,
     pub(super) pressure: Pressure,
     pub(super) pressed_since: Instant,
@@ -156,6 +158,7 @@ impl Owner {
             attempts: BTreeMap::new(),
             next_attempt: 0,
             leaving: None,
+            log_changes: 0,
             budget: Budget::new(BudgetLimits::around(settings.budget), 1),
             pressure: Pressure::Open,
             pressed_since: Instant::now(),

@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use millrace_store::position::{self, Fence};
-use millrace_store::{Purpose, deployment};
+use millrace_store::position::{self, Fence, Progress};
+use millrace_store::{FenceLoss, Purpose, deployment};
 use rdkafka::consumer::Consumer as _;
 
 use super::claims::another_log;
@@ -42,7 +42,15 @@ pub struct Watch {
 /// What a look around found.
 pub struct Watched {
     asked_ms: i64,
-    found: Result<(Option<StopReason>, BTreeMap<Partition, Bounds>), WatchError>,
+    found: Result<Found, WatchError>,
+}
+
+struct Found {
+    /// The log is another one.
+    another: Option<StopReason>,
+    bounds: BTreeMap<Partition, Bounds>,
+    /// Claims that are no longer in their rows: a worker without work would not learn it by a flush.
+    lost: Vec<(i32, Fence, FenceLoss)>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -80,6 +88,11 @@ impl Owner {
             .running()
             .map(|(partition, _)| Partition(partition))
             .collect();
+        let fences: Vec<(i32, Fence)> = self
+            .owned
+            .running()
+            .map(|(partition, running)| (partition, running.fence))
+            .collect();
         let (claims, back) = (self.claims.clone(), self.watchers.clone());
         tokio::spawn(async move {
             let asked_ms = now_ms();
@@ -95,10 +108,12 @@ impl Owner {
                 .await??;
                 let mut connection = claims.database.connect(Purpose::Operations).await?;
                 let pinned = deployment::pinned(&mut connection).await?;
-                Ok((
-                    pinned.and_then(|pinned| another_log(&pinned, &identity)),
+                let rows = position::all(&mut connection, &claims.consumer).await?;
+                Ok(Found {
+                    another: pinned.and_then(|pinned| another_log(&pinned, &identity)),
                     bounds,
-                ))
+                    lost: lost_claims(&fences, &rows),
+                })
             };
             let found = match tokio::time::timeout(LOOK_DEADLINE, look).await {
                 Ok(found) => found,
@@ -113,13 +128,21 @@ impl Owner {
     pub(super) fn watched(&mut self, watched: Watched) {
         self.watch.asking = false;
         match watched.found {
-            Ok((None, bounds)) => {
+            Ok(Found {
+                another: None,
+                bounds,
+                lost,
+            }) => {
                 self.watch.missing = 0;
                 self.health.ready("kafka", Ok(()));
                 self.health.ready("database", Ok(()));
+                self.take_losses(&lost);
                 self.refresh_frontiers(&bounds, watched.asked_ms);
             }
-            Ok((Some(reason), _)) => self.stop_all(&reason),
+            Ok(Found {
+                another: Some(reason),
+                ..
+            }) => self.stop_all(&reason),
             Err(WatchError::Log(LogError::TopicMissing { topic })) => {
                 self.watch.missing += 1;
                 if self.watch.missing >= MISSING_ANSWERS {
@@ -135,6 +158,19 @@ impl Owner {
             }
         }
         self.report_readiness();
+    }
+
+    /// A flush in the air finds out by itself.
+    fn take_losses(&mut self, lost: &[(i32, Fence, FenceLoss)]) {
+        for (partition, fence, loss) in lost {
+            let still = matches!(
+                self.owned.partitions.get(partition),
+                Some(Standing::Running(running)) if running.fence == *fence && !running.is_flying()
+            );
+            if still {
+                self.fence_lost(*partition, fence.claim, *loss);
+            }
+        }
     }
 
     fn stop_all(&mut self, reason: &StopReason) {
@@ -275,6 +311,23 @@ impl Owner {
             });
         known && done
     }
+}
+
+/// The fences that their rows do not know any more. A seq that is ahead is a flush that landed meanwhile.
+fn lost_claims(fences: &[(i32, Fence)], rows: &[Progress]) -> Vec<(i32, Fence, FenceLoss)> {
+    let loss = |partition: i32, fence: &Fence| {
+        let row = rows.iter().find(|row| row.partition == partition);
+        match row {
+            None => Some(FenceLoss::RowGone),
+            Some(row) if row.claim != Some(fence.claim) => Some(FenceLoss::Taken),
+            Some(row) if row.seq < fence.seq => Some(FenceLoss::DatabaseMoved),
+            Some(_) => None,
+        }
+    };
+    fences
+        .iter()
+        .filter_map(|(partition, fence)| Some((*partition, *fence, loss(*partition, fence)?)))
+        .collect()
 }
 
 fn now_ms() -> i64 {

@@ -15,7 +15,12 @@ fn task(scene: &Scene, id: TaskId) -> (i32, Value) {
 }
 
 fn keys(value: &Value) -> BTreeSet<&str> {
-    value.as_object().unwrap().keys().map(String::as_str).collect()
+    value
+        .as_object()
+        .unwrap()
+        .keys()
+        .map(String::as_str)
+        .collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -90,7 +95,10 @@ async fn status_names_the_owner_the_position_and_the_lag() {
     let line = &scene.run(&["status", "--format", "json"]).json()[0];
     assert_eq!((&line["owner"], &line["lag"]), (&Value::Null, &5.into()));
     let table = scene.run(&["status"]).output;
-    assert!(table.lines().next().unwrap().contains("settled_up_to"), "{table}");
+    assert!(
+        table.lines().next().unwrap().contains("settled_up_to"),
+        "{table}"
+    );
     assert_eq!(table.lines().count(), 3, "{table}");
 }
 
@@ -102,7 +110,11 @@ async fn the_audit_prints_what_the_interface_names() {
     assert_eq!(scene.drain(&[]).await.code, 0);
     scene.send_to(1, &events(3)).await;
     let ended = scene.audit(&[]);
-    assert_eq!(ended.code, 0, "behind is not out of balance: {}", ended.words);
+    assert_eq!(
+        ended.code, 0,
+        "behind is not out of balance: {}",
+        ended.words
+    );
     let named = [
         "partition",
         "first_offset",
@@ -138,5 +150,8 @@ async fn the_audit_needs_no_broker() {
     let ended = super::scene::finish(command);
     assert_eq!(ended.code, 0, "{}", ended.words);
     let lines = ended.json();
-    assert_eq!((&lines[0]["results"], &lines[0]["lag"]), (&10.into(), &Value::Null));
+    assert_eq!(
+        (&lines[0]["results"], &lines[0]["lag"]),
+        (&10.into(), &Value::Null)
+    );
 }

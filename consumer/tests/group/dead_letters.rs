@@ -92,7 +92,10 @@ async fn a_dedup_key_lands_once_and_with_other_content_it_is_a_conflict() {
     scene.send_to(0, &[keyed(1), keyed(2)]).await;
     assert_eq!(scene.drain(&[]).await.code, 0);
     let books = scene.balanced_books();
-    assert_eq!((books.results, books.duplicates, books.dead_letters), (1, 2, 1));
+    assert_eq!(
+        (books.results, books.duplicates, books.dead_letters),
+        (1, 2, 1)
+    );
     let reasons = scene.texts("SELECT reason FROM dead_letters").await;
     assert_eq!(reasons, ["dedup_conflict"]);
 }

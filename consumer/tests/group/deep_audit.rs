@@ -18,7 +18,10 @@ async fn a_deleted_result_is_found_by_counting_and_by_reading_the_log_again() {
     assert_eq!(ended.code, 1, "{}", ended.words);
     assert!(ended.words.contains("NOT BALANCED"), "{}", ended.words);
     let lines = ended.json();
-    assert_eq!((&lines[0]["balanced"], &lines[1]["balanced"]), (&true.into(), &false.into()));
+    assert_eq!(
+        (&lines[0]["balanced"], &lines[1]["balanced"]),
+        (&true.into(), &false.into())
+    );
     assert_eq!(lines[1]["deep"]["missing"], 1);
     assert_eq!(scene.audit(&[]).code, 1);
 }
@@ -45,7 +48,9 @@ async fn counts_that_were_tampered_with_do_not_balance() {
     let scene = Scene::embedded("tampered", 1).await;
     scene.send_to(0, &events(100)).await;
     assert_eq!(scene.drain(&[]).await.code, 0);
-    scene.execute("UPDATE partition_progress SET results = results - 1").await;
+    scene
+        .execute("UPDATE partition_progress SET results = results - 1")
+        .await;
     let ended = scene.audit(&[]);
     assert_eq!(ended.code, 1, "{}", ended.words);
     assert_eq!(ended.json()[0]["balanced"], false);

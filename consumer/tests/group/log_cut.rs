@@ -17,7 +17,9 @@ async fn overfill(scene: &Scene) {
         let records: Vec<Raw> = (0..100)
             .map(|n| {
                 let mut event = event(n);
-                let noise: String = (0..300).map(|_| millrace_schemas::TaskId::mint().to_string()).collect();
+                let noise: String = (0..300)
+                    .map(|_| millrace_schemas::TaskId::mint().to_string())
+                    .collect();
                 event.payload = format!("\"{noise}\"").into_bytes();
                 Raw::of(&framed(&event, Framing::SingleObject))
             })
@@ -38,8 +40,15 @@ async fn records_that_the_broker_dropped_unread_stop_the_partition_and_are_booke
 
     let ended = scene.drain(&[]).await;
     assert_eq!(ended.code, 3, "{}", ended.words);
-    assert!(ended.words.contains("retention passed the position"), "{}", ended.words);
-    assert_eq!((scene.position(0).await, scene.position(1).await), (Some(10), Some(20)));
+    assert!(
+        ended.words.contains("retention passed the position"),
+        "{}",
+        ended.words
+    );
+    assert_eq!(
+        (scene.position(0).await, scene.position(1).await),
+        (Some(10), Some(20))
+    );
     let show = scene.run(&["position", "show", "--format", "json"]);
     assert_eq!(show.code, 3, "{}", show.words);
     let start = show.json()[0]["log_start"].as_i64().unwrap();
@@ -62,7 +71,11 @@ async fn a_worker_that_falls_behind_retention_while_it_runs_stops_and_goes_on_wh
     scene.send_each(2, 10).await;
     assert_eq!(scene.drain(&[]).await.code, 0);
     scene.send_each(2, 90).await;
-    scene.topics().delete_records(&scene.topic, 0, 60).await.unwrap();
+    scene
+        .topics()
+        .delete_records(&scene.topic, 0, 60)
+        .await
+        .unwrap();
     let mut worker = scene.worker(&[]);
     worker.until_said("stands still").await;
     scene.until_position(1, 100).await;
@@ -82,7 +95,11 @@ async fn deleted_records_stop_a_fresh_start_until_they_are_booked() {
     scene.send_to(0, &events(10)).await;
     assert_eq!(scene.drain(&[]).await.code, 0);
     scene.send_to(0, &events(90)).await;
-    scene.topics().delete_records(&scene.topic, 0, 60).await.unwrap();
+    scene
+        .topics()
+        .delete_records(&scene.topic, 0, 60)
+        .await
+        .unwrap();
     let ended = scene.drain(&[]).await;
     assert_eq!(ended.code, 3, "{}", ended.words);
     assert!(ended.words.contains("offsets 10 to 60"), "{}", ended.words);
@@ -104,7 +121,12 @@ async fn a_position_beyond_the_logs_end_stops_the_partition() {
     scene.execute(beyond).await;
     let ended = scene.drain(&[]).await;
     assert_eq!(ended.code, 3, "{}", ended.words);
-    assert!(scene.stopped(0).unwrap().contains("beyond the log's end 10"));
+    assert!(
+        scene
+            .stopped(0)
+            .unwrap()
+            .contains("beyond the log's end 10")
+    );
     scene.set_position("0", "latest");
     scene.send_to(0, &events(5)).await;
     assert_eq!(scene.drain(&[]).await.code, 0);

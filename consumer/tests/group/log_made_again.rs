@@ -2,7 +2,7 @@
 //! records then, so nothing is read until somebody has decided.
 
 use super::events::events;
-use super::scene::Scene;
+use super::scene::{Scene, eventually};
 
 async fn recreate(scene: &Scene, partitions: i32) {
     scene.topics().delete(&scene.topic).await.unwrap();
@@ -26,8 +26,21 @@ async fn a_topic_made_again_between_two_runs_is_noticed_and_not_skipped() {
         let why = scene.stopped(partition).unwrap();
         assert!(why.contains("topic id"), "{why}");
     }
-    let one = ["position", "set", "--partition", "0", "--to", "earliest", "--reason", "r"];
-    assert_eq!(scene.run(&one).code, 2, "one position alone would mix two logs");
+    let one = [
+        "position",
+        "set",
+        "--partition",
+        "0",
+        "--to",
+        "earliest",
+        "--reason",
+        "r",
+    ];
+    assert_eq!(
+        scene.run(&one).code,
+        2,
+        "one position alone would mix two logs"
+    );
     scene.set_position("all", "earliest");
     assert_eq!(scene.drain(&[]).await.code, 0);
     assert_eq!(scene.results().await, 80);
@@ -82,7 +95,10 @@ async fn a_topic_deleted_under_a_running_worker_is_no_quiet_end() {
     scene.until_results(10).await;
     scene.topics().delete(&scene.topic).await.unwrap();
     worker.until_said("does not exist any more").await;
-    assert_eq!(worker.get("/readyz").await.0, 503);
+    eventually("not ready", async || {
+        (worker.get("/readyz").await.0 == 503).then_some(())
+    })
+    .await;
     assert_eq!(worker.ended().await, 3, "{}", worker.words());
 }
 

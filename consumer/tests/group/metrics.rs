@@ -13,18 +13,36 @@ async fn lag_positions_and_outcomes_can_be_scraped() {
     let group = format!("consumergroup=\"{}\"", scene.group);
     for partition in ["partition=\"0\"", "partition=\"1\""] {
         let labels = [group.as_str(), &topic, partition];
-        worker.until_metric("kafka_consumergroup_lag", &labels, |v| v == 0.0).await;
-        worker.until_metric("kafka_consumergroup_lag_seconds", &labels, |v| v == 0.0).await;
+        worker
+            .until_metric("kafka_consumergroup_lag", &labels, |v| v == 0.0)
+            .await;
+        worker
+            .until_metric("kafka_consumergroup_lag_seconds", &labels, |v| v == 0.0)
+            .await;
         let labels = [topic.as_str(), partition];
-        worker.until_metric("millrace_log_end_offset", &labels, |v| v == 100.0).await;
-        worker.until_metric("millrace_position_offset", &labels, |v| v == 100.0).await;
-        worker.until_metric("millrace_committed_offset", &labels, |v| v == 100.0).await;
+        worker
+            .until_metric("millrace_log_end_offset", &labels, |v| v == 100.0)
+            .await;
+        worker
+            .until_metric("millrace_position_offset", &labels, |v| v == 100.0)
+            .await;
+        worker
+            .until_metric("millrace_committed_offset", &labels, |v| v == 100.0)
+            .await;
     }
     let success = ["outcome=\"success\""];
-    worker.until_metric("millrace_tasks_total", &success, |v| v == 200.0).await;
-    worker.until_metric("millrace_end_to_end_seconds_count", &[], |v| v == 200.0).await;
-    worker.until_metric("millrace_partitions_owned", &[], |v| v == 2.0).await;
-    worker.until_metric("millrace_build_info", &[], |v| v == 1.0).await;
+    worker
+        .until_metric("millrace_tasks_total", &success, |v| v == 200.0)
+        .await;
+    worker
+        .until_metric("millrace_end_to_end_seconds_count", &[], |v| v == 200.0)
+        .await;
+    worker
+        .until_metric("millrace_partitions_owned", &[], |v| v == 2.0)
+        .await;
+    worker
+        .until_metric("millrace_build_info", &[], |v| v == 1.0)
+        .await;
     assert_eq!(worker.get("/nothing").await.0, 404);
     assert_eq!(worker.stop().await, 0);
 }
@@ -49,11 +67,19 @@ async fn lag_is_shown_while_nothing_can_be_written() {
     let lock = super::endings::hold_up_flushes(&mut connection).await;
     scene.send_to(0, &events(500)).await;
     let mut worker = scene.worker(&[]);
-    worker.until_metric("kafka_consumergroup_lag", &[], |v| v == 500.0).await;
-    worker.until_metric("kafka_consumergroup_lag_seconds", &[], |v| v > 1.0).await;
+    worker
+        .until_metric("kafka_consumergroup_lag", &[], |v| v == 500.0)
+        .await;
+    worker
+        .until_metric("kafka_consumergroup_lag_seconds", &[], |v| v > 1.0)
+        .await;
     lock.rollback().await.unwrap();
-    worker.until_metric("kafka_consumergroup_lag", &[], |v| v == 0.0).await;
-    worker.until_metric("kafka_consumergroup_lag_seconds", &[], |v| v == 0.0).await;
+    worker
+        .until_metric("kafka_consumergroup_lag", &[], |v| v == 0.0)
+        .await;
+    worker
+        .until_metric("kafka_consumergroup_lag_seconds", &[], |v| v == 0.0)
+        .await;
     assert_eq!(worker.stop().await, 0);
     assert_eq!(scene.balanced_books().results, 500);
 }

@@ -16,7 +16,10 @@ async fn a_skipped_range_is_booked_as_lost_with_its_reason() {
     let scene = drained("skipped").await;
     scene.send_to(0, &events(50)).await;
     let moved = scene.set_position("0", "+20");
-    assert_eq!((&moved[0]["lost"], &moved[0]["replayed"]), (&20.into(), &0.into()));
+    assert_eq!(
+        (&moved[0]["lost"], &moved[0]["replayed"]),
+        (&20.into(), &0.into())
+    );
     assert_eq!(scene.drain(&[]).await.code, 0);
     let books = scene.balanced_books();
     assert_eq!((books.results, books.lost, books.lag), (30, 20, 0));
@@ -73,7 +76,15 @@ async fn a_dry_run_and_a_refused_move_change_nothing() {
         all.extend(arguments);
         scene.run(&all)
     };
-    let dry = ["--partition", "0", "--to", "earliest", "--reason", "r", "--dry-run"];
+    let dry = [
+        "--partition",
+        "0",
+        "--to",
+        "earliest",
+        "--reason",
+        "r",
+        "--dry-run",
+    ];
     assert_eq!(set(&dry).code, 0);
     for wrong in [
         &["--partition", "0", "--to", "earliest"][..],

@@ -19,7 +19,13 @@ fn newer_schema() -> (String, u64) {
 fn newer_record(event: &TaskEvent) -> Raw {
     let (_, fingerprint) = newer_schema();
     let today = framed(event, Framing::SingleObject);
-    let value = [&[0xC3, 0x01], &fingerprint.to_le_bytes()[..], &today[10..], b"\x04hi"].concat();
+    let value = [
+        &[0xC3, 0x01],
+        &fingerprint.to_le_bytes()[..],
+        &today[10..],
+        b"\x04hi",
+    ]
+    .concat();
     Raw::of(&value)
 }
 
@@ -52,9 +58,15 @@ async fn an_unknown_schema_stops_its_partition_alone_until_it_is_published() {
     worker.until_said("stands still").await;
     let (_, fingerprint) = newer_schema();
     let hex = format!("{fingerprint:016x}");
-    assert!(worker.words().to_lowercase().contains(&hex), "{}", worker.words());
+    assert!(
+        worker.words().to_lowercase().contains(&hex),
+        "{}",
+        worker.words()
+    );
     worker
-        .until_metric("millrace_partition_stopped", &["partition=\"0\""], |v| v == 1.0)
+        .until_metric("millrace_partition_stopped", &["partition=\"0\""], |v| {
+            v == 1.0
+        })
         .await;
     let (status, page) = worker.get("/readyz").await;
     assert_eq!(status, 503);
@@ -66,12 +78,15 @@ async fn an_unknown_schema_stops_its_partition_alone_until_it_is_published() {
     publish(&scene).await;
     scene.until_results(18).await;
     worker
-        .until_metric("millrace_partition_stopped", &["partition=\"0\""], |v| v == 0.0)
+        .until_metric("millrace_partition_stopped", &["partition=\"0\""], |v| {
+            v == 0.0
+        })
         .await;
     assert_eq!(worker.stop().await, 0, "{}", worker.words());
     let books = scene.audit(&[]);
     assert_eq!(books.code, 0, "{}", books.words);
-    let numbers = "SELECT sum((result->>'n')::bigint)::bigint FROM task_results WHERE partition = 0";
+    let numbers =
+        "SELECT sum((result->>'n')::bigint)::bigint FROM task_results WHERE partition = 0";
     assert_eq!(scene.number(numbers).await, 3 + 7 + 3);
 }
 
@@ -83,7 +98,10 @@ async fn a_run_that_ends_before_an_unknown_schema_says_that_it_needs_a_decision(
         let ended = scene.drain(&[]).await;
         assert_eq!(ended.code, 3, "{}", ended.words);
         assert!(ended.words.contains("consumer migrate"), "{}", ended.words);
-        assert_eq!((scene.position(0).await, scene.results().await), (Some(3), 3));
+        assert_eq!(
+            (scene.position(0).await, scene.results().await),
+            (Some(3), 3)
+        );
     }
     publish(&scene).await;
     assert_eq!(scene.drain(&[]).await.code, 0);
@@ -103,7 +121,9 @@ async fn the_deep_audit_reads_records_of_a_published_schema() {
 async fn confluent_framing_is_read_under_its_schema_id_and_waited_for_under_another() {
     let scene = Scene::embedded("confluent", 1).await;
     let framing = Framing::Confluent { schema_id: 7 };
-    let records: Vec<Raw> = (0..4).map(|n| Raw::of(&framed(&event(n), framing))).collect();
+    let records: Vec<Raw> = (0..4)
+        .map(|n| Raw::of(&framed(&event(n), framing)))
+        .collect();
     scene.send_raw(&scene.producer(&[]), 0, &records).await;
     for flags in [&[][..], &["--schema-id", "8"]] {
         let ended = scene.drain(flags).await;

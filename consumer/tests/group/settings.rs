@@ -5,7 +5,11 @@ use super::scene::{Ended, Scene, finish};
 fn refused(ended: &Ended, words: &[&str]) {
     assert_eq!(ended.code, 2, "{}", ended.words);
     for word in words {
-        assert!(ended.words.contains(word), "no `{word}` in: {}", ended.words);
+        assert!(
+            ended.words.contains(word),
+            "no `{word}` in: {}",
+            ended.words
+        );
     }
 }
 
@@ -19,13 +23,28 @@ async fn what_is_missing_or_wrong_is_named_with_its_flag() {
     };
     let kafka = without("KAFKA_BOOTSTRAP_SERVERS");
     refused(&kafka, &["--kafka", "KAFKA_BOOTSTRAP_SERVERS"]);
-    refused(&without("DATABASE_URL"), &["--database-url", "DATABASE_URL"]);
+    refused(
+        &without("DATABASE_URL"),
+        &["--database-url", "DATABASE_URL"],
+    );
     let with = |flags: &[&str]| finish(scene.worker_command(flags));
-    refused(&with(&["-X", "auto.offset.reset=latest"]), &["auto.offset.reset"]);
-    refused(&with(&["-X", "enable.auto.commit=false"]), &["enable.auto.commit"]);
+    refused(
+        &with(&["-X", "auto.offset.reset=latest"]),
+        &["auto.offset.reset"],
+    );
+    refused(
+        &with(&["-X", "enable.auto.commit=false"]),
+        &["enable.auto.commit"],
+    );
     refused(&with(&["-X", "no.such.property=1"]), &["no.such.property"]);
-    refused(&with(&["--dedup-days", "9", "--result-days", "8"]), &["--dedup-days"]);
-    refused(&with(&["--database-url", "mysql://x@y/z"]), &["postgres://"]);
+    refused(
+        &with(&["--dedup-days", "9", "--result-days", "8"]),
+        &["--dedup-days"],
+    );
+    refused(
+        &with(&["--database-url", "mysql://x@y/z"]),
+        &["postgres://"],
+    );
     refused(&with(&["--schema", "Has-Capitals"]), &["--schema"]);
     refused(&with(&["--exit-when-idle", "soon"]), &["--exit-when-idle"]);
     refused(&with(&["--start", "middle"]), &["earliest", "latest"]);
@@ -66,7 +85,16 @@ async fn tables_that_are_not_there_are_told_with_the_command_that_makes_them() {
         &["status"],
         &["task", id],
         &["position", "show"],
-        &["position", "set", "--partition", "0", "--to", "0", "--reason", "r"],
+        &[
+            "position",
+            "set",
+            "--partition",
+            "0",
+            "--to",
+            "0",
+            "--reason",
+            "r",
+        ],
     ] {
         refused(&scene.run(command), &["consumer migrate"]);
     }
@@ -78,7 +106,12 @@ async fn a_schema_belongs_to_one_group_on_one_topic() {
     assert_eq!(scene.drain(&[]).await.code, 0);
     let other = finish(scene.worker_command(&["--group", "somebody-else"]));
     refused(&other, &["belongs to group", "somebody-else", "--schema"]);
-    assert_eq!(scene.number("SELECT count(*) FROM partition_progress").await, 1);
+    assert_eq!(
+        scene
+            .number("SELECT count(*) FROM partition_progress")
+            .await,
+        1
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -88,7 +121,10 @@ async fn a_topic_of_one_replica_is_refused_unless_allowed() {
     };
     let mut command = scene.worker_command(&[]);
     command.env_remove("MILLRACE_ALLOW_UNREPLICATED");
-    refused(&finish(command), &["--allow-unreplicated", "replication factor"]);
+    refused(
+        &finish(command),
+        &["--allow-unreplicated", "replication factor"],
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -51,7 +51,12 @@ async fn the_new_group_protocol_shares_the_partitions_as_well() {
     let scene = Scene::embedded("kip_848", PARTITIONS).await;
     let worker = || {
         let mut command = scene.command(&["run", "--metrics-listen", "127.0.0.1:0"]);
-        command.args(["-X", "group.protocol=consumer", "-X", "fetch.wait.max.ms=10"]);
+        command.args([
+            "-X",
+            "group.protocol=consumer",
+            "-X",
+            "fetch.wait.max.ms=10",
+        ]);
         super::worker::Worker::start(command)
     };
     let (mut one, mut two) = (worker(), worker());

@@ -22,7 +22,10 @@ async fn blocking<T: Send + 'static>(
     call: impl FnOnce(FutureProducer) -> rdkafka::error::KafkaResult<T> + Send + 'static,
 ) -> T {
     let producer = producer.clone();
-    tokio::task::spawn_blocking(move || call(producer)).await.unwrap().unwrap()
+    tokio::task::spawn_blocking(move || call(producer))
+        .await
+        .unwrap()
+        .unwrap()
 }
 
 /// One transaction to partition 0.
@@ -67,10 +70,14 @@ async fn a_log_that_ends_in_markers_and_aborted_records_is_read_to_its_end() {
     transaction(&scene, &producer, 5, true).await;
     let mut worker = scene.worker(&[]);
     scene.until_position(0, 6).await;
-    worker.until_metric("kafka_consumergroup_lag", &[], |v| v == 0.0).await;
+    worker
+        .until_metric("kafka_consumergroup_lag", &[], |v| v == 0.0)
+        .await;
     transaction(&scene, &producer, 7, false).await;
     scene.until_position(0, 14).await;
-    worker.until_metric("kafka_consumergroup_lag", &[], |v| v == 0.0).await;
+    worker
+        .until_metric("kafka_consumergroup_lag", &[], |v| v == 0.0)
+        .await;
     assert_eq!(worker.stop().await, 0);
     let books = scene.balanced_books();
     assert_eq!((books.results, books.gaps, books.lag), (5, 9, 0));
@@ -87,7 +94,10 @@ async fn an_open_transaction_holds_the_position_back_and_nothing_is_lost() {
     scene.send_raw(&scene.producer(&[]), 0, &records(5)).await;
     let ended = scene.drain(&[]).await;
     assert_eq!(ended.code, 0, "{}", ended.words);
-    assert_eq!((scene.results().await, scene.position(0).await), (0, Some(0)));
+    assert_eq!(
+        (scene.results().await, scene.position(0).await),
+        (0, Some(0))
+    );
     blocking(&producer, |producer| producer.commit_transaction(PATIENCE)).await;
     assert_eq!(scene.drain(&[]).await.code, 0);
     let books = scene.balanced_books();

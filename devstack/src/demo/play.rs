@@ -186,11 +186,14 @@ impl Stage<'_> {
             });
         };
         let killed = kill(worker, &mut self.connection).await?;
-        self.screen.say(&format!(
-            "{second} killed with SIGKILL; it held {} partitions, and at least {} events read but not yet written",
-            killed.partitions.len(),
-            grouped(killed.unwritten)
-        ));
+        let partitions = killed.partitions.len();
+        self.screen.say(&match killed.unwritten {
+            0 => format!("{second} killed with SIGKILL; {partitions} partitions in its hands"),
+            events => format!(
+                "{second} killed with SIGKILL; {partitions} partitions and at least {} unwritten events in its hands",
+                grouped(events)
+            ),
+        });
         let others = |look: &Look| {
             let lost = |partition: &i32| killed.partitions.contains(partition);
             look.books

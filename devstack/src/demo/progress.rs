@@ -53,8 +53,8 @@ impl Screen {
     pub(super) fn title(&self, lines: usize) {
         let lines = grouped(i64::try_from(lines).unwrap_or_default());
         self.print(&format!(
-            "\nMillrace demo. {lines} edits, a day of Wikipedia, go through Kafka and each becomes one row in Postgres,\n\
-             although a worker is killed on the way.\n"
+            "\nMillrace demo. {lines} edits, a day of Wikipedia, go through Kafka, and each becomes one row\n\
+             in Postgres, although a worker is killed on the way.\n"
         ));
     }
 

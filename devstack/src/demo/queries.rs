@@ -21,7 +21,8 @@ pub struct Answer {
 const QUESTIONS: [(&str, &str); 3] = [
     (
         "Which Wikipedias were edited most?",
-        "SELECT result->>'channel' AS channel, count(*) AS edits, count(DISTINCT result->>'user') AS users
+        "SELECT result->>'channel' AS channel, count(*) AS edits,
+       count(DISTINCT result->>'user') AS users
   FROM task_results GROUP BY 1 ORDER BY 2 DESC LIMIT 5",
     ),
     (
@@ -31,7 +32,8 @@ const QUESTIONS: [(&str, &str); 3] = [
     ),
     (
         "How much do bots write, and how much people?",
-        "SELECT CASE result->>'isRobot' WHEN 'true' THEN 'bots' ELSE 'people' END AS who, count(*) AS edits,
+        "SELECT CASE result->>'isRobot' WHEN 'true' THEN 'bots' ELSE 'people' END AS who,
+       count(*) AS edits,
        round(100.0 * count(*) / sum(count(*)) OVER (), 1) AS percent,
        sum((result->>'added')::bigint) AS characters_added
   FROM task_results GROUP BY 1 ORDER BY 2 DESC",

@@ -1,4 +1,4 @@
-//! A small table for the terminal: a header, words to the left, numbers to the right.
+//! A small table for the terminal: a header, words to the left, columns with numbers to the right.
 
 use std::fmt;
 
@@ -26,10 +26,10 @@ impl<'a> Table<'a> {
             let cell = row.get(column).map_or("", String::as_str);
             let widths = self.cells(column).chain([name.as_str()]);
             let width = widths.map(|text| text.chars().count()).max().unwrap_or(0);
-            if self.cells(column).all(|cell| cell.parse::<f64>().is_ok()) {
-                line.push_str(&format!("{cell:>width$}   "));
+            if self.cells(column).any(|cell| cell.parse::<f64>().is_ok()) {
+                line.push_str(&format!("{cell:>width$}  "));
             } else {
-                line.push_str(&format!("{cell:<width$}   "));
+                line.push_str(&format!("{cell:<width$}  "));
             }
         }
         writeln!(f, "{}", line.trim_end())
@@ -53,7 +53,7 @@ mod tests {
         let rows = [["#en", "11549"], ["#vi", "749"]].map(|row| row.map(str::to_owned).to_vec());
         assert_eq!(
             Table::new(&columns, &rows).to_string(),
-            "    channel   edits\n    #en       11549\n    #vi         749\n"
+            "    channel  edits\n    #en      11549\n    #vi        749\n"
         );
     }
 }

@@ -18,7 +18,7 @@ async fn play(kafka: KafkaChoice) -> Report {
     let dir = tempfile::tempdir().unwrap();
     let programs = Path::new(DEVSTACK).parent().unwrap().to_owned();
     let plan = Plan {
-        rate: 20_000,
+        rate: 10_000,
         dir: dir.path().to_owned(),
         ..Plan::shipped(kafka, programs)
     };

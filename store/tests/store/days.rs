@@ -97,7 +97,7 @@ async fn finding_14_a_detach_that_was_interrupted_is_finished() {
     assert_eq!(
         world
             .number(&format!(
-                "SELECT count(*) FROM pg_class WHERE relname = '{day}'"
+                "SELECT count(*) FROM pg_class WHERE relname = '{day}' AND relnamespace = current_schema()::regnamespace"
             ))
             .await,
         0
