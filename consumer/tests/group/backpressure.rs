@@ -43,7 +43,7 @@ async fn while_nothing_can_be_written_memory_is_bounded_and_the_group_keeps_the_
     assert_eq!(scene.owners(4).await, Some(1));
     lock.rollback().await.unwrap();
     scene.until_results(6_000).await;
-    for words in ["revoked", "lost", "thrown out"] {
+    for words in ["revoked:", "lost:", "thrown out"] {
         assert!(!worker.said(words), "{}", worker.words());
     }
     assert_eq!(worker.stop().await, 0);

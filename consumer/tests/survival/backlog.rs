@@ -34,7 +34,7 @@ async fn records_that_wait_in_the_client_are_never_taken_for_gaps() {
         };
         let proxy = Proxy::to(&stage.database_url, Box::new(slow)).await;
         let url = proxy.url(&stage.database_url);
-        let flags = ["--exit-when-idle", "3s", "--max-in-flight", "100"];
+        let flags = ["--exit-when-idle", "3s", "--max-in-flight", "1000"];
         let mut worker = stage.worker_at(&url, &flags);
         let all = usize::try_from(PARTITIONS).unwrap();
         until("all partitions are at their end", 60, async || {

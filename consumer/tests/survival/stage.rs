@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use millrace_devstack::{TestDb, Topics, test_kafka};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
@@ -152,13 +152,19 @@ impl Stage {
 
     /// Waits until so many offsets are settled.
     pub async fn settles(&self, count: u64, seconds: u64) -> Duration {
-        let what = format!("{count} offsets settled");
-        crate::until(&what, seconds, async || {
-            self.settled()
-                .await
-                .is_some_and(|settled| settled >= i64::try_from(count).unwrap())
-        })
-        .await
+        let (wanted, began) = (i64::try_from(count).unwrap(), Instant::now());
+        let mut again = tokio::time::interval(Duration::from_millis(50));
+        loop {
+            let settled = self.settled().await;
+            if settled.is_some_and(|settled| settled >= wanted) {
+                return began.elapsed();
+            }
+            assert!(
+                began.elapsed() < Duration::from_secs(seconds),
+                "{settled:?} of {wanted} offsets settled within {seconds} s"
+            );
+            again.tick().await;
+        }
     }
 
     /// The partitions that rows say this worker holds.

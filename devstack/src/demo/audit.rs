@@ -51,13 +51,14 @@ pub async fn audit(plan: &Plan, place: &Place) -> Result<Audit, DemoError> {
         .output()
         .await
         .map_err(DevstackError::process("run `consumer audit`"))?;
+    // An audit that failed says why on standard error, and prints nothing.
+    let partitions: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap_or_default();
     Ok(Audit {
-        // An audit that failed says why on standard error, and prints nothing.
-        partitions: serde_json::from_slice(&output.stdout).unwrap_or_default(),
         remarks: String::from_utf8_lossy(&output.stderr)
             .trim_end()
             .to_owned(),
-        balanced: output.status.success(),
+        balanced: output.status.success() && !partitions.is_empty(),
+        partitions,
     })
 }
 

@@ -127,3 +127,41 @@ async fn a_large_replay_across_days_lands_in_one_flush() {
     assert_eq!(world.results().await, 3_000);
     assert_eq!(world.findings().await, Vec::<String>::new());
 }
+
+#[tokio::test]
+async fn when_the_log_is_read_again_only_what_lies_before_a_record_counts() {
+    let world = World::new("only_before").await;
+    let (mut writer, mut owner) = (world.writer(), world.claim(0).await);
+    let first = event();
+    let again = TaskEvent {
+        dedup_key: Some("a".into()),
+        ..first.clone()
+    };
+    // The repeat did not take its key, so it went to this one.
+    let takes_the_key = TaskEvent {
+        payload: b"1".to_vec(),
+        ..keyed("a")
+    };
+    let owner_of_b = keyed("b");
+    let repeat_of_b = keyed("b");
+    // The repeat left no row, so its id went to this one.
+    let takes_the_id = TaskEvent {
+        task_id: repeat_of_b.task_id,
+        ..saying("2")
+    };
+    let tasks = [
+        first,
+        again,
+        takes_the_key,
+        owner_of_b,
+        repeat_of_b,
+        takes_the_id,
+    ];
+    let expected = [Done, Duplicate, Done, Done, Duplicate, Done];
+    for task in tasks.chunks(1).zip(&expected) {
+        assert_eq!(world.land(&mut writer, &mut owner, task.0).await, [*task.1]);
+    }
+    let mut owner = set_back(&world).await;
+    assert_eq!(world.land(&mut writer, &mut owner, &tasks).await, expected);
+    assert_eq!(world.findings().await, Vec::<String>::new());
+}
