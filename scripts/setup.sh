@@ -92,6 +92,7 @@ check_kafka() {
 
 check_observe() {
     lacks promtool && want prometheus "checks metrics, alerts and the dashboard"
+    lacks curl && want curl "scrapes metrics"
     return 0
 }
 

@@ -7,3 +7,6 @@ set -euo pipefail
 cargo build --workspace --bins
 target/debug/devstack run --kafka "${KAFKA:-apache}" --for-tests -- \
     cargo test --workspace "$@"
+
+# The dashboard and the alerts once more, against a worker and a producer at work.
+target/debug/devstack run --kafka embedded -- scripts/observe.sh

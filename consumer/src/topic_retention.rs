@@ -13,6 +13,8 @@ use rdkafka::client::DefaultClientContext;
 use crate::exit_code::{Refusal, WithCode};
 
 const DEADLINE: Duration = Duration::from_secs(10);
+/// Brokers for development may never answer; the embedded one does not.
+const BRIEFLY: Duration = Duration::from_secs(1);
 const DAY_MS: i64 = 86_400_000;
 
 /// Refuses to start when the topic is kept longer than the results. A broker that does not tell its
@@ -26,7 +28,10 @@ pub async fn check(kafka: &KafkaArgs, retention: Retention) -> Result<(), Refusa
         .with_code(millrace_settings::exit::USAGE)?;
     let admin: AdminClient<DefaultClientContext> =
         config.create().with_code(millrace_settings::exit::USAGE)?;
-    let options = AdminOptions::new().request_timeout(Some(DEADLINE));
+    let deadline = if kafka.allow_unreplicated { BRIEFLY } else { DEADLINE };
+    let options = AdminOptions::new()
+        .request_timeout(Some(deadline))
+        .operation_timeout(Some(deadline));
     let described = match admin
         .describe_configs(&[ResourceSpecifier::Topic(&kafka.topic)], &options)
         .await

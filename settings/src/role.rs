@@ -35,7 +35,7 @@ const PRODUCER: [Setting; 6] = [
     ("queue.buffering.max.kbytes", "65536"),
 ];
 
-const CONSUMER: [Setting; 11] = [
+const CONSUMER: [Setting; 12] = [
     // Only offsets that the worker stored after a flush are committed, in the background.
     ("enable.auto.commit", "true"),
     ("enable.auto.offset.store", "false"),
@@ -49,6 +49,8 @@ const CONSUMER: [Setting; 11] = [
     // A queued message costs two to three times its size, so these two bound the worker's memory.
     ("queued.min.messages", "20000"),
     ("queued.max.messages.kbytes", "16384"),
+    // A broker that cannot wake a waiting fetch, as the embedded one, then delays nothing for long.
+    ("fetch.wait.max.ms", "100"),
     // One fetch brings this much of one partition in a row; less keeps partitions in step.
     ("fetch.message.max.bytes", "262144"),
     ("fetch.max.bytes", "8388608"),

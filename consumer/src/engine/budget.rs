@@ -190,10 +190,12 @@ impl Budget {
     }
 
     /// Whether `partition` alone should be paused: it holds more than an even share of the limit,
-    /// and the budget is at least half full, so that others may need what it takes.
+    /// and the budget is at least half full, so that others may need what it takes. Never for one that
+    /// shares with nobody: soft pressure holds it back at less cost than a pause.
     #[must_use]
     pub fn over_share(&self, partition: Partition) -> bool {
-        self.held.reaches(self.limits.limit.part(1, 2))
+        self.partitions > 1
+            && self.held.reaches(self.limits.limit.part(1, 2))
             && self.held_by(partition).exceeds(self.share())
     }
 
@@ -312,6 +314,15 @@ mod tests {
         );
         budget.refund(P0, events(8)).unwrap();
         assert!(budget.below_share_floor(P0));
+    }
+
+    #[test]
+    fn a_partition_that_shares_with_nobody_is_never_over() {
+        let mut budget = budget_of_100_events(1);
+        budget.charge(P0, events(101));
+        assert!(!budget.over_share(P0));
+        budget.share_among(2);
+        assert!(budget.over_share(P0));
     }
 
     #[test]

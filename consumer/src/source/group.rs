@@ -23,7 +23,8 @@ use super::standing::Standing;
 use super::stop::StopReason;
 use crate::engine::Partition;
 
-/// How long a revoke may wait for the flush in the air; below every session timeout in use.
+/// How long a revoke may wait for the flush in the air: short, since librdkafka holds every partition of
+/// this worker still meanwhile.
 const LEAVE_DEADLINE: Duration = Duration::from_secs(4);
 /// How long giving a claim back may take on the way out.
 const RELEASE_DEADLINE: Duration = Duration::from_secs(3);
