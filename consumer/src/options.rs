@@ -69,11 +69,11 @@ pub struct RetentionArgs {
     /// Days that a result is kept after the day on which its task was submitted. Must be longer than the
     /// topic's own retention, which is checked at start.
     #[arg(long, env = "MILLRACE_RESULT_DAYS", value_name = "DAYS", default_value_t = 30,
-          value_parser = clap::value_parser!(u32).range(1..=3_650))]
+          value_parser = clap::value_parser!(u32).range(1..=400))]
     pub result_days: u32,
     /// Days that a deduplication key is remembered.
     #[arg(long, env = "MILLRACE_DEDUP_DAYS", value_name = "DAYS", default_value_t = 7,
-          value_parser = clap::value_parser!(u32).range(1..=3_650))]
+          value_parser = clap::value_parser!(u32).range(1..=400))]
     pub dedup_days: u32,
 }
 

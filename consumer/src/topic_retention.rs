@@ -28,7 +28,11 @@ pub async fn check(kafka: &KafkaArgs, retention: Retention) -> Result<(), Refusa
         .with_code(millrace_settings::exit::USAGE)?;
     let admin: AdminClient<DefaultClientContext> =
         config.create().with_code(millrace_settings::exit::USAGE)?;
-    let deadline = if kafka.allow_unreplicated { BRIEFLY } else { DEADLINE };
+    let deadline = if kafka.allow_unreplicated {
+        BRIEFLY
+    } else {
+        DEADLINE
+    };
     let options = AdminOptions::new()
         .request_timeout(Some(deadline))
         .operation_timeout(Some(deadline));

@@ -5,6 +5,9 @@
 
 use sqlx::{Connection, PgConnection, Row};
 
+use millrace_schemas::Day;
+
+use crate::days::{self, Daily};
 use crate::position::{self, Consumer, Progress};
 use crate::trouble::Trouble;
 
@@ -196,7 +199,8 @@ pub async fn trace(
     .collect();
     let results = results_by_id(connection, records).await?;
     let keys = keys_by_hash(connection, records).await?;
-    let oldest = crate::days::oldest_result_day(connection).await?;
+    let oldest = days::oldest(connection, Daily::Results).await?;
+    let forgotten = forgotten_keys(connection).await?;
     Ok(records
         .iter()
         .map(|record| {
@@ -221,10 +225,34 @@ pub async fn trace(
                     Traced::Duplicate
                 }
                 None if oldest.is_none_or(|oldest| id.birth_day() < oldest) => Traced::Unverifiable,
+                None if hash.is_some_and(|hash| !keys.contains_key(&hash))
+                    && forgotten.is_some_and(|today| id.birth_day() < today) =>
+                {
+                    Traced::Unverifiable
+                }
                 None => Traced::Missing,
             }
         })
         .collect())
+}
+
+/// Today, when days of keys have been dropped since the first start: a repeat that was found by such a key
+/// then has left no trace. `None` when every key is still there.
+async fn forgotten_keys(connection: &mut PgConnection) -> Result<Option<Day>, Trouble> {
+    let first_start: Option<i32> = sqlx::query_scalar(
+        "SELECT (pinned_at AT TIME ZONE 'UTC')::date - DATE '1970-01-01' FROM deployment",
+    )
+    .fetch_optional(&mut *connection)
+    .await?;
+    let oldest = days::oldest(connection, Daily::Dedup).await?;
+    let all_there = first_start
+        .zip(oldest)
+        .is_some_and(|(first_start, oldest)| Day::new(first_start) >= oldest);
+    Ok(if all_there {
+        None
+    } else {
+        Some(days::today(connection).await?)
+    })
 }
 
 struct Found {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::{ConnectOptions, PgConnection};
 
+use crate::nodelay;
 use crate::trouble::Trouble;
 
 /// How long connecting may take before it counts as an outage.
@@ -117,7 +118,12 @@ impl Database {
     pub async fn connect(&self, purpose: Purpose) -> Result<PgConnection, Trouble> {
         let options = self.options_for(purpose);
         match tokio::time::timeout(CONNECT_DEADLINE, options.connect()).await {
-            Ok(Ok(connection)) => Ok(connection),
+            Ok(Ok(connection)) => {
+                if self.options.get_socket().is_none() {
+                    nodelay::set_on_connections_to(self.options.get_port());
+                }
+                Ok(connection)
+            }
             Ok(Err(error)) => Err(Trouble::Outage(format!("connecting to Postgres: {error}"))),
             Err(_) => Err(Trouble::Outage(format!(
                 "connecting to Postgres took over {CONNECT_DEADLINE:?}"

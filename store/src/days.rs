@@ -226,6 +226,15 @@ pub async fn maintain(
     let attached = ensure(connection, retention).await?;
     let today = today(connection).await?;
     let mut dropped = 0;
+    // A detach cannot run in a transaction, so this lock is the session's; one worker at a time drops.
+    let alone: bool = sqlx::query_scalar(
+        "SELECT pg_try_advisory_lock(hashtextextended('millrace.drop.' || current_schema(), 0))",
+    )
+    .fetch_one(&mut *connection)
+    .await?;
+    if !alone {
+        return Ok(Round { attached, dropped });
+    }
     for daily in Daily::ALL {
         let oldest_kept = today.plus(-days(daily.kept_days(retention)));
         let expired = tables(connection, daily)
@@ -237,6 +246,11 @@ pub async fn maintain(
             dropped += 1;
         }
     }
+    sqlx::query(
+        "SELECT pg_advisory_unlock(hashtextextended('millrace.drop.' || current_schema(), 0))",
+    )
+    .execute(connection)
+    .await?;
     Ok(Round { attached, dropped })
 }
 
@@ -246,9 +260,10 @@ async fn drop_day(
     table: &DayTable,
 ) -> Result<(), Trouble> {
     let (parent, child) = (daily.table(), &table.name);
-    sqlx::query("SET lock_timeout = '2s'")
-        .execute(&mut *connection)
-        .await?;
+    // Counting a large day takes its time; nobody waits for it, since nobody reads or writes the day any more.
+    for setting in ["SET lock_timeout = '2s'", "SET statement_timeout = '1h'"] {
+        sqlx::query(setting).execute(&mut *connection).await?;
+    }
     let how = match table.hanging {
         Hanging::Attached => Some("CONCURRENTLY"),
         Hanging::Detaching => Some("FINALIZE"),
@@ -282,19 +297,19 @@ async fn drop_day(
         .execute(&mut *transaction)
         .await?;
     transaction.commit().await?;
-    sqlx::query("RESET lock_timeout")
-        .execute(connection)
-        .await?;
+    for setting in ["RESET lock_timeout", "RESET statement_timeout"] {
+        sqlx::query(setting).execute(&mut *connection).await?;
+    }
     tracing::info!(table = child, "a day past its retention was dropped");
     Ok(())
 }
 
-/// The oldest day that still has a table of results.
+/// The oldest day that still has a table.
 ///
 /// # Errors
 /// When the database cannot be read.
-pub async fn oldest_result_day(connection: &mut PgConnection) -> Result<Option<Day>, Trouble> {
-    let tables = tables(connection, Daily::Results).await?;
+pub async fn oldest(connection: &mut PgConnection, daily: Daily) -> Result<Option<Day>, Trouble> {
+    let tables = tables(connection, daily).await?;
     Ok(tables
         .iter()
         .filter(|table| table.hanging == Hanging::Attached)

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 
 use millrace_schemas::{Day, Fingerprint, TaskId};
-use sqlx::{PgConnection, Row};
+use sqlx::{AssertSqlSafe, PgConnection, Row};
 use uuid::Uuid;
 
 use crate::copy::{CopyIn, DEDUP_COLUMNS};
@@ -34,6 +34,53 @@ struct Owner {
     new: bool,
 }
 
+/// The days in which a key may be found, oldest first.
+///
+/// Keys are written on the current day alone, so a day before yesterday whose table is empty stays empty:
+/// it is found out once a day and connection, and not looked into with every flush. Yesterday's table may
+/// still get keys of a flush that began before midnight.
+#[derive(Debug, Default)]
+pub(crate) struct KeyDays {
+    window: Option<(Day, Day)>,
+    days: Vec<Day>,
+}
+
+impl KeyDays {
+    /// The days of the window that may hold keys.
+    pub(crate) async fn within(
+        &mut self,
+        connection: &mut PgConnection,
+        from: Day,
+        today: Day,
+    ) -> Result<&[Day], Trouble> {
+        if self.window != Some((from, today)) {
+            let mut days = Vec::new();
+            let mut day = from;
+            while day <= today.plus(1) {
+                let written_now = day == today || day.plus(1) == today;
+                if written_now || holds_keys(connection, day).await? {
+                    days.push(day);
+                }
+                day = day.plus(1);
+            }
+            *self = Self {
+                window: Some((from, today)),
+                days,
+            };
+        }
+        Ok(&self.days)
+    }
+}
+
+async fn holds_keys(connection: &mut PgConnection, day: Day) -> Result<bool, Trouble> {
+    let table = Daily::Dedup.table_of(day);
+    let statement = format!("SELECT EXISTS (SELECT FROM {table})");
+    Ok(sqlx::query_scalar(AssertSqlSafe(statement))
+        .persistent(false)
+        .fetch_one(connection)
+        .await?)
+}
+
 /// The owners of the keys in a flush: those that the table knows, and those that this flush adds.
 #[derive(Debug, Default)]
 pub(crate) struct Owners {
@@ -41,42 +88,38 @@ pub(crate) struct Owners {
 }
 
 impl Owners {
-    /// Looks up the owners within the window: one index look-up a key and day. The oldest owner wins.
+    /// Looks up the owners in these days, each in its own table by the index on the key. The oldest owner wins.
     pub(crate) async fn look_up(
         connection: &mut PgConnection,
         hashes: &[[u8; 16]],
-        from: Day,
-        today: Day,
+        days: &[Day],
     ) -> Result<Self, Trouble> {
         let mut owners = Self {
             by_hash: HashMap::with_capacity(hashes.len()),
         };
-        if hashes.is_empty() {
-            return Ok(owners);
-        }
         let wanted: Vec<Uuid> = hashes.iter().map(|hash| Uuid::from_bytes(*hash)).collect();
-        let rows = sqlx::query(
-            "SELECT d.hash, d.task_id, d.fingerprint FROM task_dedup d \
-             WHERE d.day >= DATE '1970-01-01' + $1 AND d.day <= DATE '1970-01-01' + $2 AND d.hash = ANY($3) ORDER BY d.day DESC",
-        )
-        .bind(from.days_since_epoch())
-        .bind(today.plus(1).days_since_epoch())
-        .bind(&wanted)
-        .fetch_all(connection)
-        .await?;
-        for row in rows {
-            let (hash, task_id, fingerprint): (Uuid, Uuid, Uuid) = (
-                row.try_get("hash")?,
-                row.try_get("task_id")?,
-                row.try_get("fingerprint")?,
-            );
-            if let Ok(task_id) = TaskId::try_from(task_id) {
-                let owner = Owner {
-                    task_id,
-                    fingerprint: Fingerprint(fingerprint.into_bytes()),
-                    new: false,
-                };
-                owners.by_hash.insert(hash.into_bytes(), owner);
+        for day in days {
+            let table = Daily::Dedup.table_of(*day);
+            let rows = sqlx::query(AssertSqlSafe(format!(
+                "SELECT hash, task_id, fingerprint FROM {table} WHERE hash = ANY($1)"
+            )))
+            .bind(&wanted)
+            .fetch_all(&mut *connection)
+            .await?;
+            for row in rows {
+                let (hash, task_id, fingerprint): (Uuid, Uuid, Uuid) = (
+                    row.try_get("hash")?,
+                    row.try_get("task_id")?,
+                    row.try_get("fingerprint")?,
+                );
+                if let Ok(task_id) = TaskId::try_from(task_id) {
+                    let owner = Owner {
+                        task_id,
+                        fingerprint: Fingerprint(fingerprint.into_bytes()),
+                        new: false,
+                    };
+                    owners.by_hash.entry(hash.into_bytes()).or_insert(owner);
+                }
             }
         }
         Ok(owners)

@@ -13,6 +13,7 @@ use crate::books::{Counts, Outcome};
 use crate::copy::{CopyIn, RESULT_COLUMNS};
 use crate::days::{Daily, Retention};
 use crate::dead_letters::{self, Setting};
+use crate::dedup::KeyDays;
 use crate::draft::Draft;
 use crate::fate::{self, Fate};
 use crate::fence::{self, Explained, FenceLoss, Locked, Move};
@@ -137,6 +138,7 @@ pub(crate) async fn attempt(
     setup: &Setup<'_>,
     parts: &[Part<'_>],
     trail: &mut Trail,
+    key_days: &mut KeyDays,
 ) -> Result<Vec<PartEnd>, Trouble> {
     trail.stage = Stage::Fence;
     connection.execute("BEGIN").await?;
@@ -159,7 +161,7 @@ pub(crate) async fn attempt(
     let mut drafts = drafts(setup, parts, &locked);
     trail.days = days(&drafts, setup, &locked);
     trail.stage = Stage::Rows;
-    settle(connection, setup, &mut drafts, &locked).await?;
+    settle(connection, setup, &mut drafts, &locked, key_days).await?;
     let landed = landed(parts, &drafts, &locked);
     let moves: Vec<Move> = landed
         .iter()
@@ -255,8 +257,10 @@ async fn settle(
     setup: &Setup<'_>,
     drafts: &mut [Draft<'_>],
     locked: &Locked,
+    key_days: &mut KeyDays,
 ) -> Result<(), Trouble> {
-    let (mut owners, mut present) = look_up::ask(connection, setup, drafts, locked).await?;
+    let (mut owners, mut present) =
+        look_up::ask(connection, setup, drafts, locked, key_days).await?;
     fate::decide(drafts, &mut owners, &mut present);
     owners.write_new(connection, locked.today).await?;
     copy_rows(connection, &target(drafts), setup, drafts, locked).await?;

@@ -20,6 +20,7 @@ pub mod frozen;
 mod look_up;
 mod migrations;
 pub mod moves;
+mod nodelay;
 mod patience;
 pub mod position;
 mod present;

@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use millrace_schemas::TaskId;
 use sqlx::PgConnection;
 
-use crate::dedup::Owners;
+use crate::dedup::{KeyDays, Owners};
 use crate::draft::Draft;
 use crate::fate::Fate;
 use crate::fence::Locked;
@@ -23,6 +23,7 @@ pub(crate) async fn ask(
     setup: &Setup<'_>,
     drafts: &[Draft<'_>],
     locked: &Locked,
+    key_days: &mut KeyDays,
 ) -> Result<(Owners, Present), Trouble> {
     let keyed: Vec<([u8; 16], TaskId)> = drafts
         .iter()
@@ -36,7 +37,12 @@ pub(crate) async fn ask(
     hashes.sort_unstable();
     hashes.dedup();
     let from = setup.retention.dedup_from(locked.today);
-    let owners = Owners::look_up(connection, &hashes, from, locked.today).await?;
+    let owners = if hashes.is_empty() {
+        Owners::default()
+    } else {
+        let days = key_days.within(connection, from, locked.today).await?;
+        Owners::look_up(connection, &hashes, days).await?
+    };
     let plain = keyed.is_empty() && drafts.iter().all(|d| matches!(d.fate, Fate::Result));
     let mut present = Present::remembering(setup.footing == Footing::Repeat || !plain);
     let mut ids = meeting(&keyed, &owners);

@@ -129,7 +129,7 @@ async fn without_row(
     consumer: &Consumer,
     id: TaskId,
 ) -> Result<(String, String), Trouble> {
-    let oldest = days::oldest_result_day(connection).await?;
+    let oldest = days::oldest(connection, days::Daily::Results).await?;
     if oldest.is_some_and(|oldest| id.birth_day() < oldest) {
         return Ok((
             "gone".into(),

@@ -57,6 +57,18 @@ pub struct Settling {
     pub ending: Ending,
 }
 
+impl Settling {
+    /// What it holds in memory, in bytes, beside its fixed size.
+    #[must_use]
+    pub fn held_bytes(&self) -> u64 {
+        let letter = match &self.ending {
+            Ending::Payload => 0,
+            Ending::Dead(letter) => letter.held_bytes(),
+        };
+        (self.value.len() + letter) as u64
+    }
+}
+
 /// How the work on a record ended.
 #[derive(Debug, Clone)]
 pub enum Ending {
@@ -131,6 +143,15 @@ pub struct DeadLetter {
 }
 
 impl DeadLetter {
+    fn held_bytes(&self) -> usize {
+        let headers: usize = self
+            .headers
+            .iter()
+            .map(|(name, value)| name.len() + value.len())
+            .sum();
+        self.error.len() + self.key.as_ref().map_or(0, Vec::len) + headers
+    }
+
     /// A dead letter about an event that decodes: the rest is read from the event.
     #[must_use]
     pub fn about_event(reason: Reason, error: impl Into<String>) -> Self {

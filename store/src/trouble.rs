@@ -11,10 +11,13 @@ pub enum Trouble {
     /// The database is away, busy or not ready: wait, reconnect, try the same again.
     #[error("the database is not available: {0}")]
     Outage(String),
+    /// Somebody holds a lock, or the statement took too long: try the same again, and smaller after a while.
+    #[error("the database did not get to it: {0}")]
+    Held(String),
     /// A day's table is missing: make the days, then try the same again.
     #[error("a day's table is missing: {0}")]
     MissingDay(String),
-    /// A row meets one that is there already: write the same again by merging.
+    /// A row meets one that is there already: look up what is there and write the rest.
     #[error("a row is there already: {0}")]
     Conflict(String),
     /// The database would not have some row: find out which, once the canary says it is well itself.
@@ -44,6 +47,8 @@ impl Trouble {
             "23505" => Self::Conflict(text),
             "23514" if error.constraint().is_none() => Self::MissingDay(text),
             "42P01" => Self::MissingDay(text),
+            "57014" => Self::Held(text),
+            other if other.starts_with("40") || other.starts_with("55") => Self::Held(text),
             other if NEVER_THE_TASK.contains(&other.get(..2).unwrap_or("XX")) => Self::Outage(text),
             _ => Self::Refused(text),
         }

@@ -17,6 +17,7 @@ use crate::books::Outcome;
 use crate::canary::{self, Health};
 use crate::connection::{Database, Purpose};
 use crate::days::{self, Retention};
+use crate::dedup::KeyDays;
 use crate::fence::FenceLoss;
 use crate::flush::{self, Footing, Part, PartEnd, Setup, Stage, Trail};
 use crate::patience::Patience;
@@ -87,6 +88,8 @@ pub struct Writer {
     retention: Retention,
     /// Taken for each attempt and put back only when it ended cleanly: see the module's promise.
     connection: Option<PgConnection>,
+    /// Found out anew on each connection, since another server may answer it.
+    key_days: KeyDays,
     /// Flushes for which a partition's rows are still looked up first.
     repeating: HashMap<i32, u32>,
     incidents: Incidents,
@@ -101,6 +104,7 @@ impl Writer {
             consumer,
             retention,
             connection: None,
+            key_days: KeyDays::default(),
             repeating: HashMap::new(),
             incidents: Incidents::default(),
         }
@@ -168,6 +172,12 @@ impl Writer {
                         && patience.failures >= APART_AFTER
                     {
                         cut = Cut::Alone(usize::MAX);
+                    } else if matches!(trouble, Trouble::Held(_))
+                        && patience.failures.is_multiple_of(PATIENCE)
+                        && let Some(smaller) = smaller
+                    {
+                        // What takes too long as a whole may pass in parts.
+                        cut = smaller;
                     }
                 }
             }
@@ -202,7 +212,10 @@ impl Writer {
         trail.stage = Stage::Connect;
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
-            None => self.database.connect(Purpose::Writer).await?,
+            None => {
+                self.key_days = KeyDays::default();
+                self.database.connect(Purpose::Writer).await?
+            }
         };
         let setup = Setup {
             consumer: &self.consumer,
@@ -210,7 +223,7 @@ impl Writer {
             retention: self.retention,
             footing,
         };
-        let attempt = flush::attempt(&mut connection, &setup, parts, trail);
+        let attempt = flush::attempt(&mut connection, &setup, parts, trail, &mut self.key_days);
         match tokio::time::timeout(ATTEMPT_DEADLINE, attempt).await {
             Ok(Ok(ends)) => {
                 self.connection = Some(connection);
@@ -275,6 +288,12 @@ impl Writer {
                 }
             }
             Trouble::MissingDay(_) => self.make_days().await,
+            // A lock or a slow statement says nothing about any row.
+            Trouble::Held(_) => {
+                self.incidents.outages += 1;
+                patience.wait(trouble).await;
+                return false;
+            }
             Trouble::Outage(_) | Trouble::Conflict(_) | Trouble::Refused(_) => {}
         }
         self.incidents.outages += 1;

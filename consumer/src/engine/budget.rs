@@ -189,14 +189,14 @@ impl Budget {
         }
     }
 
-    /// Whether `partition` alone should be paused: it holds more than an even share of the limit,
+    /// Whether `partition` alone should be paused: it holds more than two even shares of the limit,
     /// and the budget is at least half full, so that others may need what it takes. Never for one that
     /// shares with nobody: soft pressure holds it back at less cost than a pause.
     #[must_use]
     pub fn over_share(&self, partition: Partition) -> bool {
         self.partitions > 1
             && self.held.reaches(self.limits.limit.part(1, 2))
-            && self.held_by(partition).exceeds(self.share())
+            && self.held_by(partition).exceeds(self.over_share_limit())
     }
 
     /// Whether a partition that was over its share may go on: it is down to half of the share, or
@@ -209,6 +209,19 @@ impl Budget {
 
     fn share(&self) -> Charge {
         self.limits.limit.part(1, self.partitions)
+    }
+
+    /// Two even shares, at most three quarters of the limit. At one share, partitions that are drained side
+    /// by side would all be over it together and all be paused, for up to a second each time.
+    fn over_share_limit(&self) -> Charge {
+        let (shares, most) = (
+            self.limits.limit.part(2, self.partitions),
+            self.limits.limit.part(3, 4),
+        );
+        Charge {
+            events: shares.events.min(most.events),
+            bytes: shares.bytes.min(most.bytes),
+        }
     }
 }
 
@@ -299,14 +312,15 @@ mod tests {
     }
 
     #[test]
-    fn only_a_partition_above_an_even_share_of_a_busy_budget_is_over() {
+    fn only_a_partition_above_two_even_shares_of_a_busy_budget_is_over() {
         let mut budget = budget_of_100_events(4);
-        budget.charge(P0, events(40));
+        budget.charge(P0, events(49));
         assert!(!budget.over_share(P0), "nobody else needs the room");
+        budget.charge(P0, events(11));
         budget.charge(P1, events(10));
         assert!(budget.over_share(P0));
         assert!(!budget.over_share(P1));
-        budget.refund(P0, events(20)).unwrap();
+        budget.refund(P0, events(40)).unwrap();
         assert!(!budget.over_share(P0));
         assert!(
             !budget.below_share_floor(P0),

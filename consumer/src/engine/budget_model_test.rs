@@ -94,16 +94,19 @@ proptest! {
     }
 
     #[test]
-    fn when_the_budget_is_full_either_somebody_is_over_share_or_all_are_at_it(
+    fn partitions_that_are_over_hold_two_even_shares_each_so_at_most_half_of_them_are(
         held in prop::collection::vec(0..40_u64, 4)
     ) {
         let mut budget = Budget::new(LIMITS, 4);
         for (partition, &events) in (0..).map(Partition).zip(&held) {
             budget.charge(partition, Charge { events, bytes: 0 });
         }
-        let anyone_over = (0..4).map(Partition).any(|partition| budget.over_share(partition));
-        if budget.held().events > LIMITS.limit.events {
-            prop_assert!(anyone_over);
+        let even_share = LIMITS.limit.events / 4;
+        let over = |partition: &Partition| budget.over_share(*partition);
+        for partition in (0..4).map(Partition).filter(over) {
+            prop_assert!(budget.held_by(partition).events > 2 * even_share);
         }
+        let fits = budget.held().events <= LIMITS.limit.events;
+        prop_assert!(!fits || (0..4).map(Partition).filter(over).count() <= 2);
     }
 }

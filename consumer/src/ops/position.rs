@@ -241,7 +241,7 @@ fn resolve(
                 "a relative target means nothing in another log: give earliest, latest or an offset",
             ));
         }
-        (Target::By(distance), Some(row)) => row.next_offset + distance,
+        (Target::By(distance), Some(row)) => row.next_offset.saturating_add(distance),
         (Target::By(_), None) => {
             return Err(Refusal::usage(format!(
                 "partition {partition} has no position to move from: give an offset"

@@ -12,7 +12,7 @@ use millrace_telemetry::ClaimResult;
 use rdkafka::consumer::Consumer as _;
 use rdkafka::topic_partition_list::{Offset as KafkaOffset, TopicPartitionList};
 
-use super::claims::{Ahead, ClaimAnswer};
+use super::claims::{Ahead, ClaimAnswer, ClaimError};
 use super::errand::{ClaimReport, Errand};
 use super::leader_epoch::set_epoch;
 use super::owner::Owner;
@@ -26,55 +26,74 @@ const CLAIM_AGAIN: Duration = Duration::from_millis(500);
 /// How long until a stopped partition is looked at again.
 pub(super) const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
+/// Which partitions are claimed in one go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Together {
+    /// Those that are due for the first time.
+    Due,
+    /// Those that stand still and are looked at again.
+    Stopped,
+    /// This one only.
+    Alone(i32),
+}
+
 impl Owner {
-    /// Starts a claim for every partition whose time has come, one task for all that allow the same.
+    /// Starts a claim for every partition whose time has come: one task for all that allow the same, and one
+    /// of its own for each partition whose claim has failed before, since it may be what failed the others.
     pub(super) fn ask_due_claims(&mut self, at: Instant) {
         if self.is_stopping() {
             return;
         }
-        for ahead in [Ahead::Refused, Ahead::Expected] {
-            let mut errand = Errand {
-                attempt: self.next_attempt,
-                partitions: Vec::new(),
-                ahead,
-                confirm: Vec::new(),
-                learn: false,
-                decoders: Decoders::clone(&self.decoders),
-                waiting: BTreeMap::new(),
-            };
-            for (&partition, standing) in &mut self.owned.partitions {
-                match standing {
-                    Standing::Claiming {
-                        due,
-                        ahead: allowed,
-                        confirm,
-                        ..
-                    } if *allowed == ahead && due.is_some_and(|due| due <= at) => {
-                        *due = None;
-                        errand
-                            .confirm
-                            .extend(confirm.map(|position| (partition, position)));
-                    }
-                    Standing::Stopped { due, reason, .. }
-                        if ahead == Ahead::Refused && *due <= at =>
-                    {
-                        *due = at + LOOK_AGAIN;
-                        errand.learn |= matches!(reason, StopReason::UnknownSchema { .. });
-                        errand.waiting.insert(partition, reason.clone());
-                    }
-                    _ => continue,
+        let mut errands: BTreeMap<(Ahead, Together), Errand> = BTreeMap::new();
+        for (&partition, standing) in &mut self.owned.partitions {
+            let (ahead, together, confirm, reason) = match standing {
+                Standing::Claiming {
+                    due,
+                    ahead,
+                    confirm,
+                    failures,
+                    ..
+                } if due.is_some_and(|due| due <= at) => {
+                    *due = None;
+                    let together = if *failures > 0 {
+                        Together::Alone(partition)
+                    } else {
+                        Together::Due
+                    };
+                    (*ahead, together, *confirm, None)
                 }
-                self.attempts.insert(partition, errand.attempt);
-                errand.partitions.push(partition);
-            }
-            if !errand.partitions.is_empty() {
-                self.next_attempt += 1;
-                let (claims, answers) = (self.claims.clone(), self.answers.clone());
-                tokio::spawn(async move {
-                    // The owner is gone only at the very end, and then the answer is nobody's.
-                    let _ = answers.send(errand.run(&claims).await);
-                });
-            }
+                Standing::Stopped { due, reason, .. } if *due <= at => {
+                    *due = at + LOOK_AGAIN;
+                    (
+                        Ahead::Refused,
+                        Together::Stopped,
+                        None,
+                        Some(reason.clone()),
+                    )
+                }
+                _ => continue,
+            };
+            let next = &mut self.next_attempt;
+            let errand = errands.entry((ahead, together)).or_insert_with(|| {
+                *next += 1;
+                Errand::new(*next, ahead, Decoders::clone(&self.decoders))
+            });
+            errand
+                .confirm
+                .extend(confirm.map(|position| (partition, position)));
+            errand.learn |= matches!(reason, Some(StopReason::UnknownSchema { .. }));
+            errand
+                .waiting
+                .extend(reason.map(|reason| (partition, reason)));
+            errand.partitions.push(partition);
+            self.attempts.insert(partition, errand.attempt);
+        }
+        for errand in errands.into_values() {
+            let (claims, answers) = (self.claims.clone(), self.answers.clone());
+            tokio::spawn(async move {
+                // The owner is gone only at the very end, and then the answer is nobody's.
+                let _ = answers.send(errand.run(&claims).await);
+            });
         }
     }
 
@@ -99,23 +118,38 @@ impl Owner {
                 if !granted.is_empty() {
                     tracing::info!(partitions = ?granted, "claimed");
                 }
+                // A row that went away between two statements is in no answer.
+                self.claim_later(&report.partitions, report.attempt);
             }
             Err(error) => {
                 self.gauges.database.claim(ClaimResult::Failed);
                 tracing::warn!(error = %chain(&error), partitions = ?report.partitions, "claiming failed: trying again, nothing is lost");
+                let component = match error {
+                    ClaimError::Database(_) => "database",
+                    ClaimError::Log(_) | ClaimError::NotOurs(_) | ClaimError::CutOff(_) => "kafka",
+                };
                 self.health
-                    .ready("database", Err(format!("claiming: {error}")));
-                for partition in report.partitions {
-                    if current(self, partition)
-                        && let Some(Standing::Claiming { due, .. }) =
-                            self.owned.partitions.get_mut(&partition)
-                    {
-                        *due = Some(Instant::now() + CLAIM_AGAIN);
-                    }
-                }
+                    .ready(component, Err(format!("claiming: {error}")));
+                self.claim_later(&report.partitions, report.attempt);
             }
         }
         self.share_budget();
+    }
+
+    /// Partitions of an attempt that got no answer are claimed again.
+    fn claim_later(&mut self, partitions: &[i32], attempt: u64) {
+        for partition in partitions {
+            if self.attempts.get(partition) == Some(&attempt)
+                && let Some(Standing::Claiming {
+                    due: due @ None,
+                    failures,
+                    ..
+                }) = self.owned.partitions.get_mut(partition)
+            {
+                *failures += 1;
+                *due = Some(Instant::now() + CLAIM_AGAIN * (*failures).min(4));
+            }
+        }
     }
 
     fn answered(&mut self, partition: i32, answer: ClaimAnswer) {
@@ -193,6 +227,7 @@ impl Owner {
             due: Some(Instant::now() + CLAIM_AGAIN / 5),
             ahead,
             confirm,
+            failures: 0,
             vouched,
         };
         self.attempts.remove(&partition);

@@ -74,7 +74,7 @@ pub enum ClaimError {
 }
 
 /// What is allowed in this claim.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Ahead {
     /// Kafka's committed offset must not be ahead of every position known.
     Refused,
@@ -90,7 +90,8 @@ struct Broker {
 }
 
 impl Claims {
-    /// Claims the partitions. Every one of them is in the answer.
+    /// Claims the partitions. `confirm` are positions that Kafka must accept from us first, where it is in
+    /// doubt whose partition it is; a log that is another one is told before that.
     ///
     /// # Errors
     /// When Postgres or the brokers do not answer.
@@ -98,6 +99,7 @@ impl Claims {
         &self,
         partitions: &[i32],
         ahead: Ahead,
+        confirm: &[(i32, i64)],
     ) -> Result<Vec<(i32, ClaimAnswer)>, ClaimError> {
         let broker = match self.ask_brokers(partitions).await {
             Ok(broker) => broker,
@@ -138,6 +140,12 @@ impl Claims {
                 }
             }
         }
+        let confirm: Vec<(i32, i64)> = confirm
+            .iter()
+            .copied()
+            .filter(|(partition, _)| passed.contains(partition))
+            .collect();
+        self.commit(&confirm).await?;
         let claimed = self.take(&mut connection, &passed).await?;
         let bounds = if claimed.iter().all(|row| broker.admits(row)) {
             broker.bounds
@@ -271,6 +279,15 @@ impl Claims {
         Ok(())
     }
 
+    /// Whether another group or topic was first in this schema.
+    fn another_group(&self, pinned: &Deployment) -> Option<StopReason> {
+        let ours = pinned.group == self.consumer.group && pinned.topic == self.consumer.topic;
+        (!ours).then(|| StopReason::AnotherGroup {
+            group: pinned.group.clone(),
+            topic: pinned.topic.clone(),
+        })
+    }
+
     fn examine(
         &self,
         partition: i32,
@@ -280,7 +297,8 @@ impl Claims {
         heights: &HashMap<i32, i64>,
         ahead: Ahead,
     ) -> Option<StopReason> {
-        another_log(pinned, &broker.identity)
+        self.another_group(pinned)
+            .or_else(|| another_log(pinned, &broker.identity))
             .or_else(|| {
                 (partition >= pinned.partition_count && row.is_none()).then_some(
                     StopReason::NewPartition {

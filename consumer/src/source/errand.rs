@@ -42,6 +42,19 @@ pub struct Errand {
 }
 
 impl Errand {
+    /// An errand for no partition yet.
+    pub const fn new(attempt: u64, ahead: Ahead, decoders: Decoders) -> Self {
+        Self {
+            attempt,
+            partitions: Vec::new(),
+            ahead,
+            confirm: Vec::new(),
+            learn: false,
+            decoders,
+            waiting: BTreeMap::new(),
+        }
+    }
+
     /// Runs it.
     pub async fn run(mut self, claims: &Claims) -> ClaimReport {
         // A line that went dead without a word would keep the partition waiting for ever.
@@ -58,9 +71,6 @@ impl Errand {
     }
 
     async fn claim(&mut self, claims: &Claims) -> Result<Vec<(i32, ClaimAnswer)>, ClaimError> {
-        if !self.confirm.is_empty() {
-            claims.commit(&self.confirm).await?;
-        }
         if self.learn {
             let mut connection = claims.database.connect(Purpose::Reading).await?;
             for schema in schemas_known::all(&mut connection).await? {
@@ -81,7 +91,7 @@ impl Errand {
             .map(|(partition, reason)| (partition, ClaimAnswer::Stopped(reason)))
             .collect();
         if !asked.is_empty() {
-            answers.extend(claims.claim(&asked, self.ahead).await?);
+            answers.extend(claims.claim(&asked, self.ahead, &self.confirm).await?);
         }
         if self.ahead == Ahead::Expected {
             let back: Vec<(i32, i64)> = answers
@@ -99,7 +109,7 @@ impl Errand {
 
 /// Commits positions to Kafka and waits for the answer; a member that is no longer in the group is refused.
 impl Claims {
-    async fn commit(&self, positions: &[(i32, i64)]) -> Result<(), ClaimError> {
+    pub(super) async fn commit(&self, positions: &[(i32, i64)]) -> Result<(), ClaimError> {
         if positions.is_empty() {
             return Ok(());
         }

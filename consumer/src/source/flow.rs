@@ -5,7 +5,7 @@
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use millrace_store::{End, Flush, Incidents, Outcome, Reason, ShareEnd};
+use millrace_store::{End, Flush, Incidents, Outcome, Reason, Settling, ShareEnd};
 use millrace_telemetry::{self as telemetry, DatabaseErrorKind, LatencyBatch, RedoPath};
 use rdkafka::consumer::Consumer as _;
 use rdkafka::topic_partition_list::{Offset as KafkaOffset, TopicPartitionList};
@@ -39,7 +39,7 @@ impl Owner {
                 if let Some(writer) = self.writers.get_mut(lane)
                     && !writer.send(job)
                 {
-                    tracing::error!(lane, "a writer is gone");
+                    self.writer_gone = true;
                 }
             }
         }
@@ -76,11 +76,7 @@ impl Owner {
             };
             match running.cut(partition, room) {
                 Ok(share) => {
-                    let bytes = share
-                        .records
-                        .iter()
-                        .map(|record| record.value.len() as u64)
-                        .sum();
+                    let bytes = share.records.iter().map(Settling::held_bytes).sum();
                     room = room.saturating_sub(Charge {
                         events: share.records.len() as u64,
                         bytes,
@@ -266,7 +262,16 @@ impl Owner {
     }
 
     /// Pauses one partition that holds more than its share, so that it cannot starve the others.
+    /// The last one that is read goes on: with nothing to fetch, librdkafka sleeps up to a second before it
+    /// hears of a resume, and soft pressure holds that one back just as well.
     pub(super) fn hold_back(&mut self, partition: i32) {
+        let others_are_read = self.owned.partitions.iter().any(|(other, standing)| {
+            *other != partition
+                && matches!(standing, Standing::Running(running) if !running.held_back && !running.at_end)
+        });
+        if !others_are_read {
+            return;
+        }
         if let Some(Standing::Running(running)) = self.owned.partitions.get_mut(&partition)
             && !running.held_back
         {

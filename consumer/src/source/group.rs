@@ -53,6 +53,7 @@ impl Owner {
             }
             GroupEvent::Statistics(found) => {
                 self.owned.brokers_answer = found.a_broker_is_up;
+                self.owned.group_is_steady = found.group_is_steady;
                 self.note_statistics(&found.partitions);
             }
             GroupEvent::LogChanged => self.log_changed(),
@@ -99,6 +100,7 @@ impl Owner {
                     due: Some(Instant::now()),
                     ahead: Ahead::Refused,
                     confirm: None,
+                    failures: 0,
                     vouched: None,
                 },
             );

@@ -24,6 +24,8 @@ const UNVOUCHED_GAP: u64 = 10_000;
 /// Kept of a stranger's headers, in bytes and in number.
 const HEADER_BYTES: usize = 4_096;
 const HEADER_COUNT: usize = 32;
+/// Kept of a key that no event explains, in bytes.
+const KEY_BYTES: usize = 4_096;
 
 impl Owner {
     /// Takes what a poll gave.
@@ -31,7 +33,9 @@ impl Owner {
         match received {
             Ok(message) => self.take(&message),
             Err(KafkaError::PartitionEOF(partition)) => {
+                // While records are dropped, the end that the client meets is not ours.
                 if let Some(Standing::Running(running)) = self.owned.partitions.get_mut(&partition)
+                    && !running.skipped_some
                 {
                     running.at_end = true;
                 }
@@ -73,14 +77,18 @@ impl Owner {
 
     fn take(&mut self, message: &BorrowedMessage<'_>) {
         let (partition, offset) = (message.partition(), Offset(message.offset()));
-        if self.is_stopping() || self.client.context().log_changes() != self.log_changes {
-            return;
-        }
+        let closed = self.is_stopping() || self.client.context().log_changes() != self.log_changes;
         let Some(Standing::Running(running)) = self.owned.partitions.get_mut(&partition) else {
             return;
         };
+        if closed {
+            // The client's own position moves on nevertheless: from now on it says nothing about gaps.
+            running.skipped_some = true;
+            running.at_end = false;
+            return;
+        }
         let gap = running.ledger.expected().distance(offset);
-        if gap > UNVOUCHED_GAP && running.vouched_gap != Some(offset) {
+        if gap > UNVOUCHED_GAP && running.vouched_gap.is_none_or(|vouched| offset > vouched) {
             tracing::warn!(
                 partition,
                 offset = offset.0,
@@ -95,6 +103,8 @@ impl Owner {
             Ok(decoded) => record(&decoded.event()),
             Err(error) => match error.unknown_schema() {
                 Some(schema) => {
+                    // Control records just before it are settled, so that the position stands at it.
+                    running.ledger.gap_to(offset);
                     let reason = StopReason::UnknownSchema {
                         offset: offset.0,
                         schema,
@@ -107,15 +117,15 @@ impl Owner {
         };
         let timestamp = message.timestamp().to_millis().unwrap_or(-1);
         match running.take(offset, timestamp, epoch_of(message), value.into(), ending) {
-            Ok(_) => self.charge(partition, value.len()),
+            Ok(bytes) => self.charge(partition, bytes),
             Err(error) => self.disagree(partition, &error),
         }
     }
 
-    fn charge(&mut self, partition: i32, bytes: usize) {
+    fn charge(&mut self, partition: i32, bytes: u64) {
         self.budget
-            .charge(Partition(partition), Charge::event(bytes as u64));
-        if self.budget.over_share(Partition(partition)) {
+            .charge(Partition(partition), Charge::event(bytes));
+        if self.owned.partitions.len() > 1 && self.budget.over_share(Partition(partition)) {
             self.hold_back(partition);
         }
     }
@@ -139,7 +149,9 @@ fn undecodable(message: &BorrowedMessage<'_>, error: &str) -> DeadLetter {
     DeadLetter {
         reason: Reason::Undecodable,
         error: error.to_owned(),
-        key: message.key().map(<[u8]>::to_vec),
+        key: message
+            .key()
+            .map(|key| key.get(..KEY_BYTES).unwrap_or(key).to_vec()),
         task_id: text(headers::TASK_ID).and_then(|id| id.parse().ok()),
         tenant: text(headers::TENANT),
         headers: kept,

@@ -30,6 +30,8 @@ use crate::work::flusher::{Landed, WriterLane};
 
 /// How often the owner looks up from polling.
 const TICK: Duration = Duration::from_millis(50);
+/// How long leaving the group may take.
+const LEAVE_GROUP_DEADLINE: Duration = Duration::from_secs(10);
 /// Most records taken in one go before it looks around again.
 const DRAIN: usize = 500;
 
@@ -74,6 +76,9 @@ pub enum OwnerError {
         "the Kafka client ended for good: {0}. Where it says that the instance was fenced, two workers run with the same group.instance.id"
     )]
     Fatal(KafkaError),
+    /// A writer ended, which it never does by itself.
+    #[error("a writer has ended: this is a defect of Millrace; what was not written is read again")]
+    WriterGone,
     /// The client could not subscribe.
     #[error("subscribing to topic {topic}: {source}")]
     Subscribe {
@@ -117,6 +122,7 @@ pub struct Owner {
     pub(super) gauges: Gauges,
     pub(super) health: Health,
     pub(super) fatal: Option<KafkaError>,
+    pub(super) writer_gone: bool,
     events: UnboundedReceiver<GroupEvent>,
     pub(super) answers: UnboundedSender<ClaimReport>,
     answered: UnboundedReceiver<ClaimReport>,
@@ -169,6 +175,7 @@ impl Owner {
             heartbeat: health.heartbeat("owner", Duration::from_secs(30)),
             health,
             fatal: None,
+            writer_gone: false,
             events,
             answers,
             answered,
@@ -193,7 +200,7 @@ impl Owner {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let ended = loop {
-            let polling = self.pressure == Pressure::Open;
+            let polling = self.pressure == Pressure::Open && self.has_room();
             tokio::select! {
                 biased;
                 () = stop.cancelled(), if self.stopping.is_none() => self.begin_stop(),
@@ -214,6 +221,9 @@ impl Owner {
                 }
             }
             self.dispatch();
+            if self.writer_gone || self.writers.iter().any(WriterLane::is_gone) {
+                return Err(OwnerError::WriterGone);
+            }
             if let Some(error) = self.fatal.take() {
                 return Err(OwnerError::Fatal(error));
             }
@@ -221,11 +231,7 @@ impl Owner {
                 break ended;
             }
         };
-        let stopped = self
-            .owned
-            .stops()
-            .map(|(partition, reason)| format!("partition {partition}: {reason}"))
-            .collect();
+        let stopped = self.stops();
         drop(client);
         self.leave_group(ended).await;
         Ok(Ending { ended, stopped })
@@ -234,10 +240,15 @@ impl Owner {
     fn drain(&mut self, client: &StreamConsumer<GroupContext>) {
         let room = usize::try_from(self.budget.room().events).unwrap_or(DRAIN);
         for _ in 0..DRAIN.min(room) {
-            if !self.poll_once(client) || self.fatal.is_some() {
+            if !self.has_room() || !self.poll_once(client) || self.fatal.is_some() {
                 return;
             }
         }
+    }
+
+    fn has_room(&self) -> bool {
+        let room = self.budget.room();
+        room.events > 0 && room.bytes > 0
     }
 
     /// Takes what is there now, without waiting. Returns whether there was something.
@@ -306,8 +317,14 @@ impl Owner {
         self.client.context().close();
         let Self { client, claims, .. } = self;
         drop(claims);
-        let left = tokio::task::spawn_blocking(move || drop(client));
-        if tokio::time::timeout(Duration::from_secs(10), left)
+        let left = async {
+            // Questions under way hold the client, too: only the last one to let go leaves the group.
+            while Arc::strong_count(&client) > 1 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            tokio::task::spawn_blocking(move || drop(client)).await
+        };
+        if tokio::time::timeout(LEAVE_GROUP_DEADLINE, left)
             .await
             .is_err()
         {

@@ -24,7 +24,6 @@ pub struct Running {
     pub ledger: Ledger,
     /// Settled by the handler, waiting for a flush.
     batch: VecDeque<Settling>,
-    batch_bytes: u64,
     in_air: Option<InAir>,
     /// Rows at or below this may be there already.
     high_offset: i64,
@@ -32,7 +31,9 @@ pub struct Running {
     pub at_end: bool,
     /// Paused because it holds more than its share of the budget.
     pub held_back: bool,
-    /// The first record is behind a gap of this end that the brokers have vouched for.
+    /// A record was dropped without being opened: the client's position is ahead of the ledger for good.
+    pub skipped_some: bool,
+    /// Wide gaps up to this offset have been vouched for by the brokers.
     pub vouched_gap: Option<Offset>,
     epoch: Option<LeaderEpoch>,
     /// Its series.
@@ -71,18 +72,18 @@ impl Running {
             },
             ledger: Ledger::new(Offset(progress.next_offset), SPAN_CAP),
             batch: VecDeque::new(),
-            batch_bytes: 0,
             in_air: None,
             high_offset: progress.high_offset,
             at_end: false,
             held_back: false,
+            skipped_some: false,
             vouched_gap: None,
             epoch: progress.leader_epoch.and_then(LeaderEpoch::known),
             metrics,
         }
     }
 
-    /// Takes in a record and how it ended. Returns the size of the gap before it.
+    /// Takes in a record and how it ended. Returns the bytes that are held for it.
     ///
     /// # Errors
     /// When the offset does not follow: the log and the ledger disagree.
@@ -94,19 +95,20 @@ impl Running {
         value: Box<[u8]>,
         ending: Ending,
     ) -> Result<u64, LedgerError> {
-        let opened = self.ledger.open(offset, timestamp_ms)?;
-        self.batch_bytes += value.len() as u64;
-        self.batch.push_back(Settling {
+        self.ledger.open(offset, timestamp_ms)?;
+        let record = Settling {
             offset: offset.0,
             timestamp_ms,
             value,
             ending,
-        });
+        };
+        let bytes = record.held_bytes();
+        self.batch.push_back(record);
         self.at_end = false;
         if epoch.is_some() {
             self.epoch = epoch;
         }
-        Ok(opened.gap)
+        Ok(bytes)
     }
 
     /// Whether a flush is in the air.
@@ -138,7 +140,7 @@ impl Running {
         let mut charge = Charge::NONE;
         let mut count = 0;
         for record in &self.batch {
-            let one = Charge::event(record.value.len() as u64);
+            let one = Charge::event(record.held_bytes());
             if count > 0 && (charge + one).exceeds(most) {
                 break;
             }
@@ -153,7 +155,6 @@ impl Running {
             .collect();
         let plan = self.ledger.plan(&offsets)?;
         let records: Vec<Settling> = self.batch.drain(..count).collect();
-        self.batch_bytes -= charge.bytes;
         let first = records.first().map_or(i64::MAX, |record| record.offset);
         self.in_air = Some(InAir {
             offsets,
@@ -203,7 +204,6 @@ impl Running {
     /// Forgets what was taken and not sent: on the way out, another reads it again.
     pub fn drop_batch(&mut self) {
         self.batch.clear();
-        self.batch_bytes = 0;
     }
 
     /// The leader epoch of the last record taken.

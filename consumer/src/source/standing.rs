@@ -24,6 +24,8 @@ pub enum Standing {
         ahead: Ahead,
         /// A position that Kafka must accept from us first, where our ownership is in doubt.
         confirm: Option<i64>,
+        /// Claims in a row that failed: after one, the partition is claimed alone, so that it holds up none.
+        failures: u32,
         /// The end of a wide gap that the claim's look at the log vouches for.
         vouched: Option<Offset>,
     },
@@ -82,6 +84,8 @@ pub struct Owned {
     pub assigned: bool,
     /// Some broker is connected. Without one, nobody knows whether there is more to read.
     pub brokers_answer: bool,
+    /// The group has come to rest: nothing is about to be given or taken.
+    pub group_is_steady: bool,
 }
 
 impl Owned {

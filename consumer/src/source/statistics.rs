@@ -48,10 +48,20 @@ pub struct Statistics {
     pub partitions: BTreeMap<i32, PartitionStatistics>,
     /// Whether the client is connected to any broker.
     pub a_broker_is_up: bool,
+    /// Whether the group has come to rest: nothing is about to be given or taken.
+    pub group_is_steady: bool,
+}
+
+#[derive(Deserialize, Default)]
+struct Group {
+    #[serde(default)]
+    join_state: String,
 }
 
 #[derive(Deserialize)]
 struct Client {
+    #[serde(default)]
+    cgrp: Group,
     #[serde(default)]
     brokers: BTreeMap<String, Broker>,
     #[serde(default)]
@@ -85,6 +95,7 @@ pub fn read(json: &[u8], topic: &str) -> Result<Statistics, serde_json::Error> {
                 Some((number.parse().ok().filter(|n: &i32| *n >= 0)?, statistics))
             })
             .collect(),
+        group_is_steady: client.cgrp.join_state == "steady",
         a_broker_is_up: client.brokers.values().any(|broker| broker.state == "UP"),
     })
 }

@@ -16,6 +16,16 @@ pub enum StopReason {
         /// Its name.
         topic: String,
     },
+    /// Another group or topic owns this Postgres schema.
+    #[error(
+        "the Postgres schema belongs to group {group} on topic {topic}: give this worker another --schema"
+    )]
+    AnotherGroup {
+        /// Its group.
+        group: String,
+        /// Its topic.
+        topic: String,
+    },
     /// The topic was deleted and created again, or the cluster is another one.
     #[error(
         "the log is another one: {what} was {was} when the positions were written and is {is} now; the offsets name other \
@@ -103,17 +113,6 @@ pub enum StopReason {
         offset: i64,
         /// Which schema.
         schema: UnknownSchema,
-    },
-    /// The broker truncated the log below the position (KIP-320).
-    #[error(
-        "the broker no longer has the history that led to the position {position}: an unclean leader election lost records. \
-         `consumer position set --partition {partition} --to … --reason …` decides where to go on"
-    )]
-    Truncated {
-        /// The partition.
-        partition: i32,
-        /// The stored position.
-        position: i64,
     },
 }
 

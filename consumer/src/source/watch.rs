@@ -35,8 +35,9 @@ pub struct Watch {
     next: Option<Instant>,
     asking: bool,
     missing: u32,
-    /// One past the last record of each partition, by the latest statistics.
-    ends: BTreeMap<i32, i64>,
+    /// Why everything stands still, by the last answer: it outlives the partitions, which Kafka takes back
+    /// when their topic is gone.
+    verdict: Option<StopReason>,
 }
 
 /// What a look around found.
@@ -134,6 +135,7 @@ impl Owner {
                 lost,
             }) => {
                 self.watch.missing = 0;
+                self.watch.verdict = None;
                 self.health.ready("kafka", Ok(()));
                 self.health.ready("database", Ok(()));
                 self.take_losses(&lost);
@@ -182,14 +184,23 @@ impl Owner {
         for partition in running {
             self.stop_dead(partition, reason.clone());
         }
+        self.watch.verdict = Some(reason.clone());
+    }
+
+    /// Why partitions stand still, in words.
+    pub(super) fn stops(&self) -> Vec<String> {
+        let stops = self.owned.stops();
+        let mut words: Vec<String> = stops
+            .map(|(partition, reason)| format!("partition {partition}: {reason}"))
+            .collect();
+        if words.is_empty() {
+            words.extend(self.watch.verdict.as_ref().map(ToString::to_string));
+        }
+        words
     }
 
     fn report_readiness(&self) {
-        let stops: Vec<String> = self
-            .owned
-            .stops()
-            .map(|(partition, reason)| format!("partition {partition}: {reason}"))
-            .collect();
+        let stops = self.stops();
         let claiming = self
             .owned
             .partitions
@@ -260,7 +271,6 @@ impl Owner {
                 continue;
             };
             running.metrics.log_end(end);
-            self.watch.ends.insert(partition, end);
             let behind = u64::try_from(end - frontier).unwrap_or(0);
             let oldest = running
                 .ledger
@@ -299,7 +309,9 @@ impl Owner {
 
     /// Whether everything that the group gave us is read to the end and written, or stands still.
     pub(super) fn all_done(&self) -> bool {
-        let known = self.owned.assigned && self.owned.brokers_answer;
+        let known = self.owned.assigned
+            && self.owned.brokers_answer
+            && (self.owned.group_is_steady || self.watch.verdict.is_some());
         let done = self
             .owned
             .partitions
@@ -319,8 +331,9 @@ fn lost_claims(fences: &[(i32, Fence)], rows: &[Progress]) -> Vec<(i32, Fence, F
         let row = rows.iter().find(|row| row.partition == partition);
         match row {
             None => Some(FenceLoss::RowGone),
-            Some(row) if row.claim != Some(fence.claim) => Some(FenceLoss::Taken),
+            // seq never goes down by itself, whoever holds the claim.
             Some(row) if row.seq < fence.seq => Some(FenceLoss::DatabaseMoved),
+            Some(row) if row.claim != Some(fence.claim) => Some(FenceLoss::Taken),
             Some(_) => None,
         }
     };

@@ -71,6 +71,12 @@ impl WriterLane {
         Self { jobs, busy: false }
     }
 
+    /// Whether its task has ended; it never should while the worker runs.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        self.jobs.is_closed()
+    }
+
     /// Hands over a flush. False when the writer is busy or gone: the flush was not taken.
     pub fn send(&mut self, job: Job) -> bool {
         let sent = self.jobs.try_send(job).is_ok();

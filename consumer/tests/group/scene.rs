@@ -32,7 +32,7 @@ pub enum Kafka {
 /// Where the schema of a scene lies.
 enum Postgres {
     Shared(TestDb),
-    Own(PrivatePostgres),
+    Own(Box<PrivatePostgres>),
 }
 
 pub struct Scene {
@@ -68,7 +68,7 @@ impl Scene {
     /// The same with a Postgres of its own, that the test may stop.
     pub async fn with_own_postgres(partitions: i32) -> Scene {
         let own = PrivatePostgres::start_temp().await.unwrap();
-        Scene::with_embedded(Postgres::Own(own), partitions).await
+        Scene::with_embedded(Postgres::Own(Box::new(own)), partitions).await
     }
 
     async fn with_embedded(postgres: Postgres, partitions: i32) -> Scene {

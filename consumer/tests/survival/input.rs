@@ -5,6 +5,7 @@ use std::io::{BufRead as _, BufReader, BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 
 use flate2::read::GzDecoder;
+use millrace_schemas::partition_for_key;
 
 const SHIPPED: &str = concat!(
     env!("CARGO_MANIFEST_DIR"),
@@ -27,6 +28,26 @@ pub fn write(path: &Path, lines: u64) -> PathBuf {
             writeln!(file, "{{\"id\":{id},{}", line.strip_prefix('{').unwrap()).unwrap();
             id += 1;
         }
+    }
+    file.flush().unwrap();
+    path.to_owned()
+}
+
+/// Writes `lines` small edits, each with a key whose partition of `partitions` is as wanted for its id.
+pub fn write_keyed<Wanted: Fn(i32) -> bool>(
+    path: &Path,
+    lines: u64,
+    partitions: i32,
+    wanted: impl Fn(u64) -> Wanted,
+) -> PathBuf {
+    let mut file = BufWriter::new(File::create(path).unwrap());
+    let mut keys = (0_u64..).map(|number| format!("k{number}"));
+    for id in 0..lines {
+        let fits = wanted(id);
+        let key = keys
+            .find(|key| fits(partition_for_key(key.as_bytes(), partitions)))
+            .unwrap();
+        writeln!(file, "{{\"id\":{id},\"key\":\"{key}\"}}").unwrap();
     }
     file.flush().unwrap();
     path.to_owned()

@@ -13,8 +13,8 @@ use crate::{ALONE, within};
 use millrace_devstack::can_run_apache_kafka;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn hundreds_of_cut_connections_and_lost_commit_answers_cost_and_double_nothing() {
-    if !can_run_apache_kafka("survival: hundreds of cut connections")
+async fn cut_connections_and_lost_commit_answers_cost_and_double_nothing() {
+    if !can_run_apache_kafka("survival: cut connections and lost answers")
         .await
         .unwrap()
     {
@@ -23,7 +23,7 @@ async fn hundreds_of_cut_connections_and_lost_commit_answers_cost_and_double_not
     let _alone = ALONE.lock().await;
     within(900, async {
         let stage = Arc::new(Stage::shared("cuts").await);
-        let count = lines(40_000) / 2;
+        let count = lines(40_000) / 3;
         let file = stage.edits(count);
         let law_two = LawTwo::watch(&stage);
         let calm = Arc::new(AtomicBool::new(false));
@@ -36,10 +36,14 @@ async fn hundreds_of_cut_connections_and_lost_commit_answers_cost_and_double_not
 
         stage.settles(count, 600).await;
         calm.store(true, Ordering::Release);
-        let mut unknown = 0.0;
+        let (mut unknown, mut losses) = (0.0, 0.0);
         for worker in &workers {
             let name = "millrace_database_errors_total{kind=\"unknown_commit\"}";
             unknown += worker.metric(name).await.unwrap_or_default();
+            losses += worker
+                .metric("millrace_fence_losses_total")
+                .await
+                .unwrap_or_default();
         }
         for worker in &mut workers {
             assert_eq!(worker.exit(60).await, 0, "{}", worker.words());
@@ -47,9 +51,9 @@ async fn hundreds_of_cut_connections_and_lost_commit_answers_cost_and_double_not
         let seen = law_two.held().await;
         let proof = prove(&stage, count, Times::EachRecord).await;
         let cuts = first.cuts() + second.cuts();
-        assert!(cuts >= 200, "only {cuts} cuts");
+        assert!(cuts >= 100, "only {cuts} cuts");
         eprintln!(
-            "cut: {cuts} connections, {unknown} COMMITs of unknown fate, {proof:?}, law 2: {} samples",
+            "cut: {cuts} connections, {unknown} COMMITs of unknown fate, {losses} fences lost, {proof:?}, law 2: {} samples",
             seen.samples
         );
     })

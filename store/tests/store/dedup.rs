@@ -57,6 +57,29 @@ async fn finding_09_a_key_of_yesterday_still_counts_after_midnight_and_none_beyo
 }
 
 #[tokio::test]
+async fn a_key_counts_on_every_day_of_the_window_and_not_before_it() {
+    let world = World::new("week").await;
+    let (mut writer, mut owner) = (world.writer(), world.claim(0).await);
+    let keys = || ["d2", "d7", "d8"].map(keyed);
+    world.land(&mut writer, &mut owner, &keys()).await;
+    for (offset, days) in [(0, 2), (1, 7)] {
+        world
+            .sql(&format!(
+                "UPDATE task_dedup SET day = day - {days} WHERE task_id = \
+                 (SELECT task_id FROM task_results WHERE \"offset\" = {offset})"
+            ))
+            .await;
+    }
+    world
+        .sql("DELETE FROM task_dedup WHERE task_id = (SELECT task_id FROM task_results WHERE \"offset\" = 2)")
+        .await;
+    // A writer of its own, as after a restart: it finds out anew which days hold keys.
+    let mut writer = world.writer();
+    let outcomes = world.land(&mut writer, &mut owner, &keys()).await;
+    assert_eq!(outcomes, [Duplicate, Duplicate, Done]);
+}
+
+#[tokio::test]
 async fn finding_09_a_replayed_repeat_extends_no_window() {
     let world = World::new("window").await;
     let (mut writer, mut owner) = (world.writer(), world.claim(0).await);
