@@ -3,7 +3,7 @@
 use millrace_schemas::{CURRENT_SCHEMA, Decoders, Framing, TaskEvent};
 
 use super::events::{Raw, event, events, framed};
-use super::scene::Scene;
+use super::scene::{Scene, eventually};
 
 /// Tomorrow's schema: today's with one text more.
 fn newer_schema() -> (String, u64) {
@@ -68,9 +68,11 @@ async fn an_unknown_schema_stops_its_partition_alone_until_it_is_published() {
             v == 1.0
         })
         .await;
-    let (status, page) = worker.get("/readyz").await;
-    assert_eq!(status, 503);
-    assert!(page.to_lowercase().contains(&hex), "{page}");
+    eventually("not ready, and why", async || {
+        let (status, page) = worker.get("/readyz").await;
+        (status == 503 && page.to_lowercase().contains(&hex)).then_some(())
+    })
+    .await;
     scene.send_to(1, &events(5)).await;
     scene.until_results(13).await;
     assert_eq!(scene.position(0).await, Some(3));
