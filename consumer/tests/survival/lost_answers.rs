@@ -60,17 +60,18 @@ async fn cut_connections_and_lost_commit_answers_cost_and_double_nothing() {
     .await;
 }
 
-/// Cuts one piece in twenty-five, and every fourth COMMIT before or after it arrives.
+/// Cuts every fourth COMMIT before or after it arrives, one in twenty of the other messages, and now and then
+/// the rows of a COPY, which come in many pieces.
 fn fickle(calm: Arc<AtomicBool>) -> Box<crate::proxy::Judge> {
     let chance = Chance::new(6);
     Box::new(move |piece| {
         if calm.load(Ordering::Acquire) {
             return Verdict::Pass;
         }
-        let (turn, which) = if says(piece, "COMMIT") {
-            (4, 2)
-        } else {
-            (25, 3)
+        let (turn, which) = match piece.len() {
+            _ if says(piece, "COMMIT") => (4, 2),
+            0..4_096 => (20, 3),
+            _ => (100, 3),
         };
         if chance.below(turn) > 0 {
             return Verdict::Pass;
