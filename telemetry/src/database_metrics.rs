@@ -11,7 +11,7 @@ const FLUSH_SECONDS: Definition = Definition {
         0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
     ]),
     labels: &[],
-    help: "Time of one flush transaction, from BEGIN to the answer of COMMIT.",
+    help: "Time of a flush until it is durable, outages and repeats included.",
 };
 const FLUSH_ROWS: Definition = Definition {
     name: "millrace_flush_rows",

@@ -13,7 +13,7 @@ use rdkafka::consumer::Consumer as _;
 use rdkafka::topic_partition_list::{Offset as KafkaOffset, TopicPartitionList};
 
 use super::claims::{Ahead, ClaimAnswer, ClaimError};
-use super::errand::{ClaimReport, Errand};
+use super::errand::{ClaimReport, DEADLINE, Errand};
 use super::leader_epoch::set_epoch;
 use super::owner::Owner;
 use super::partition::Running;
@@ -31,9 +31,7 @@ pub(super) const LOOK_AGAIN: Duration = Duration::from_secs(2);
 enum Together {
     /// Those that are due for the first time.
     Due,
-    /// Those that stand still and are looked at again.
-    Stopped,
-    /// This one only.
+    /// This one only: it failed before, or stands still.
     Alone(i32),
 }
 
@@ -63,13 +61,10 @@ impl Owner {
                     (*ahead, together, *confirm, None)
                 }
                 Standing::Stopped { due, reason, .. } if *due <= at => {
-                    *due = at + LOOK_AGAIN;
-                    (
-                        Ahead::Refused,
-                        Together::Stopped,
-                        None,
-                        Some(reason.clone()),
-                    )
+                    // The answer sets the next time; a second question meanwhile would make it count for nothing.
+                    *due = at + DEADLINE + LOOK_AGAIN;
+                    let alone = Together::Alone(partition);
+                    (Ahead::Refused, alone, None, Some(reason.clone()))
                 }
                 _ => continue,
             };
@@ -138,16 +133,22 @@ impl Owner {
 
     /// Partitions of an attempt that got no answer are claimed again.
     fn claim_later(&mut self, partitions: &[i32], attempt: u64) {
+        let now = Instant::now();
         for partition in partitions {
-            if self.attempts.get(partition) == Some(&attempt)
-                && let Some(Standing::Claiming {
+            if self.attempts.get(partition) != Some(&attempt) {
+                continue;
+            }
+            match self.owned.partitions.get_mut(partition) {
+                Some(Standing::Claiming {
                     due: due @ None,
                     failures,
                     ..
-                }) = self.owned.partitions.get_mut(partition)
-            {
-                *failures += 1;
-                *due = Some(Instant::now() + CLAIM_AGAIN * (*failures).min(4));
+                }) => {
+                    *failures += 1;
+                    *due = Some(now + CLAIM_AGAIN * (*failures).min(4));
+                }
+                Some(Standing::Stopped { due, .. }) => *due = (*due).min(now + LOOK_AGAIN),
+                _ => {}
             }
         }
     }
@@ -218,16 +219,25 @@ impl Owner {
         let Some(standing) = self.owned.partitions.get_mut(&partition) else {
             return;
         };
-        // Kafka is asked whether the partition is ours, by a commit of what it was told before anyway.
-        let confirm = match (ahead, standing.running()) {
-            (Ahead::Refused, Some(running)) => Some(running.ledger.frontier().0),
-            _ => None,
+        // Kafka is asked whether the partition is ours, by a commit of what it was told before anyway. A doubt
+        // that was not settled yet stays one.
+        let (confirm, failures) = match (ahead, &*standing) {
+            (
+                _,
+                Standing::Claiming {
+                    confirm, failures, ..
+                },
+            ) => (*confirm, *failures),
+            (Ahead::Refused, Standing::Running(running) | Standing::Halting { running, .. }) => {
+                (Some(running.ledger.frontier().0), 0)
+            }
+            _ => (None, 0),
         };
         *standing = Standing::Claiming {
             due: Some(Instant::now() + CLAIM_AGAIN / 5),
             ahead,
             confirm,
-            failures: 0,
+            failures,
             vouched,
         };
         self.attempts.remove(&partition);

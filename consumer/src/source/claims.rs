@@ -230,6 +230,10 @@ impl Claims {
             Ok(claimed) => return Ok(claimed),
             Err(trouble) => trouble,
         };
+        // Only a row that stays locked tells of a frozen owner.
+        if !matches!(trouble, Trouble::Held(_)) {
+            return Err(trouble.into());
+        }
         match frozen::end(connection).await {
             Ok(0) => {}
             Ok(count) => {

@@ -17,7 +17,7 @@ use super::stop::StopReason;
 
 /// Longest that an errand may take: over the deadlines of the questions to the brokers and the server's own
 /// limits for statements.
-const DEADLINE: Duration = Duration::from_secs(30);
+pub(super) const DEADLINE: Duration = Duration::from_secs(30);
 
 /// What a claim task brings back.
 pub struct ClaimReport {

@@ -222,9 +222,11 @@ impl Owner {
             }
             self.dispatch();
             if self.writer_gone || self.writers.iter().any(WriterLane::is_gone) {
+                client.context().close();
                 return Err(OwnerError::WriterGone);
             }
             if let Some(error) = self.fatal.take() {
+                client.context().close();
                 return Err(OwnerError::Fatal(error));
             }
             if let Some(ended) = self.ended() {
