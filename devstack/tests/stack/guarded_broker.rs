@@ -23,6 +23,9 @@ struct Load {
     rest: Duration,
 }
 
+/// After so long without a record the producer counts as held.
+const SILENCE: Duration = Duration::from_millis(250);
+
 /// An idempotent producer that sends as fast as it is allowed to, round robin.
 fn send_all(bootstrap: &str, load: Load) {
     let producer: ThreadedProducer<_> = ClientConfig::new()
@@ -69,8 +72,8 @@ fn read_slowly(bootstrap: &str, load: Load) -> BTreeMap<i32, Vec<u64>> {
     let mut count = 0;
     let deadline = Instant::now() + Duration::from_secs(120);
     while count < load.records && Instant::now() < deadline {
-        let Some(record) = consumer.poll(Duration::from_millis(100)) else {
-            // With nothing to read there is nothing to commit either, at times.
+        let Some(record) = consumer.poll(SILENCE) else {
+            // The producer is held until something is committed. At times there is nothing to commit.
             let _ = consumer.commit_consumer_state(CommitMode::Sync);
             continue;
         };
@@ -148,8 +151,9 @@ async fn the_order_of_every_partition_stays_through_many_holds() {
             record_bytes: 400,
             // Small, so that several batches of a partition are on their way at once.
             batch_bytes: "8000",
-            commit_every: 1_000,
-            rest: Duration::from_millis(10),
+            // Only when the producer has fallen silent, so that it is held however fast either of them is.
+            commit_every: u64::MAX,
+            rest: Duration::ZERO,
         };
         put_through(&broker, load).await;
         assert!(broker.state().holds > 3);
