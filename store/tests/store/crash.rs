@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use millrace_devstack::PrivatePostgres;
@@ -16,9 +17,11 @@ async fn a_postgres_that_is_killed_in_the_middle_of_flushes_loses_and_doubles_no
     let world = World::at(postgres.url(), "killed".into(), None).await;
     let mut owner = world.claim(0).await;
     let mut writer = world.writer();
+    let killed = AtomicBool::new(false);
     let flushing = async {
-        let mut outages = 0;
-        for number in 0..60_i64 {
+        let (mut outages, mut number) = (0, 0_i64);
+        // However fast a flush is: until all the kills have come.
+        while !killed.load(Ordering::Acquire) {
             let mut batch = records(owner.next, &events(300));
             let next = owner.next + 300;
             batch.extend(records(
@@ -28,8 +31,9 @@ async fn a_postgres_that_is_killed_in_the_middle_of_flushes_loses_and_doubles_no
             batch.push(raw(next + 2, "no event"));
             world.land_records(&mut writer, &mut owner, batch).await;
             outages += writer.take_incidents().outages;
+            number += 1;
         }
-        outages
+        (outages, number)
     };
     let killing = async {
         for kill in 1..=5_u64 {
@@ -38,18 +42,19 @@ async fn a_postgres_that_is_killed_in_the_middle_of_flushes_loses_and_doubles_no
             postgres.kill().await.unwrap();
             postgres.start_again().await.unwrap();
         }
+        killed.store(true, Ordering::Release);
     };
-    let (outages, ()) = tokio::join!(flushing, killing);
+    let ((outages, flushes), ()) = tokio::join!(flushing, killing);
     assert!(outages >= 3, "the kills came while it was flushing");
     let row = world.progress(0).await;
-    assert_eq!(row.next_offset, 60 * 303);
+    assert_eq!(row.next_offset, flushes * 303);
     assert_eq!(
         (
             row.counts.results,
             row.counts.duplicates,
             row.counts.dead_letters
         ),
-        (60 * 301, 60, 60)
+        (flushes * 301, flushes, flushes)
     );
     assert_eq!(world.findings().await, Vec::<String>::new());
     let ids = world
