@@ -159,7 +159,7 @@ pub(crate) async fn advance(
 pub enum FenceLoss {
     /// Somebody else claimed it.
     Taken,
-    /// The claim is ours and the seq is not, or the seq went down: the database went back to an older state.
+    /// The claim is ours, the seq is not: the database went back to an older state.
     DatabaseMoved,
     /// There is no row any more.
     RowGone,
@@ -194,10 +194,7 @@ pub(crate) async fn explain(
         Some((claim, seq)) if claim == Some(fence.claim) && seq == fence.seq + 1 => {
             Explained::OneAhead
         }
-        // seq never goes down by itself, whoever holds the claim.
-        Some((claim, seq)) if claim == Some(fence.claim) || seq < fence.seq => {
-            Explained::Lost(FenceLoss::DatabaseMoved)
-        }
+        Some((claim, _)) if claim == Some(fence.claim) => Explained::Lost(FenceLoss::DatabaseMoved),
         Some(_) => Explained::Lost(FenceLoss::Taken),
     })
 }

@@ -331,9 +331,8 @@ fn lost_claims(fences: &[(i32, Fence)], rows: &[Progress]) -> Vec<(i32, Fence, F
         let row = rows.iter().find(|row| row.partition == partition);
         match row {
             None => Some(FenceLoss::RowGone),
-            // seq never goes down by itself, whoever holds the claim.
-            Some(row) if row.seq < fence.seq => Some(FenceLoss::DatabaseMoved),
             Some(row) if row.claim != Some(fence.claim) => Some(FenceLoss::Taken),
+            Some(row) if row.seq < fence.seq => Some(FenceLoss::DatabaseMoved),
             Some(_) => None,
         }
     };
