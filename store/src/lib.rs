@@ -17,6 +17,7 @@ mod fate;
 mod fence;
 mod flush;
 pub mod frozen;
+mod headers;
 mod look_up;
 mod migrations;
 pub mod moves;
@@ -36,6 +37,9 @@ pub use connection::{AddressError, Database, Purpose};
 pub use copy::{Body, CopyBuffer, RESULT_COLUMNS, ResultRow, Status};
 pub use fence::FenceLoss;
 pub use migrations::{MigrationError, migrate};
-pub use rows::{Advance, DeadLetter, Ending, Flush, Reason, Settling, Share};
+pub use headers::Headers;
+pub use rows::{
+    Advance, DeadLetter, Due, Ending, Flush, Origin, Output, ParkKind, Parking, Reason, Settling, Share,
+};
 pub use trouble::Trouble;
 pub use writer::{End, Incidents, ShareEnd, Writer};

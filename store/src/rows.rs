@@ -3,10 +3,14 @@
 //! The consumer builds these values and the flush writes them. A record keeps its raw bytes until its
 //! outcome is durable, so a dead letter always has them.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use millrace_schemas::TaskId;
 use uuid::Uuid;
 
-use crate::books::Counts;
+use crate::books::{Counts, Outcome};
+use crate::headers::Headers;
 use crate::position::Fence;
 
 /// One flush: what its partitions settle together in one transaction.
@@ -23,7 +27,7 @@ pub struct Share {
     pub partition: i32,
     /// The fence as the last write of this claim left it.
     pub fence: Fence,
-    /// Ascending by offset.
+    /// Ascending by (log book, offset); those from the log are of the open book.
     pub records: Vec<Settling>,
     /// Where the partition stands once these records are settled.
     pub advance: Advance,
@@ -42,40 +46,147 @@ pub struct Advance {
     pub leader_epoch: Option<i32>,
     /// Timestamp of the last record below the position, in milliseconds since the Unix epoch.
     pub frontier_ms: Option<i64>,
+    /// Which of the last records did not decode: a bit each, the latest lowest, below a leading 1.
+    pub decode_window: Option<i64>,
 }
 
-/// A record and how it ended.
+/// A task and how it ended, or where it waits from now on.
 #[derive(Debug)]
 pub struct Settling {
-    /// Its offset.
+    /// The offset of its record.
     pub offset: i64,
-    /// Its timestamp in Kafka, milliseconds since the Unix epoch; negative when it has none.
+    /// The record's timestamp in Kafka, milliseconds since the Unix epoch; negative when it has none.
     pub timestamp_ms: i64,
-    /// Its value, framed as it came.
-    pub value: Box<[u8]>,
+    /// The record's value, framed as it came.
+    pub value: Arc<[u8]>,
+    /// The record's headers, where they were kept: the stock `record` handler keeps none.
+    pub headers: Headers,
+    /// Where it was until now.
+    pub origin: Origin,
+    /// Attempts that ended, this one included; 0 when none was started.
+    pub attempts: u16,
     /// How it ended.
     pub ending: Ending,
+}
+
+/// Where a task was before this flush.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// In the log: its offset is settled by this flush.
+    Log,
+    /// In `parked_tasks`: its offset was settled when it was parked, and its row goes or changes now.
+    Parked {
+        /// The book with which its log began: the other half of its key.
+        log_book: i32,
+        /// 0, and one more with each redrive.
+        run: i16,
+    },
 }
 
 impl Settling {
     /// What it holds in memory, in bytes, beside its fixed size.
     #[must_use]
     pub fn held_bytes(&self) -> u64 {
-        let letter = match &self.ending {
-            Ending::Payload => 0,
+        let ending = match &self.ending {
+            Ending::Output(output) => output.body.len() + output.content_type.len(),
             Ending::Dead(letter) => letter.held_bytes(),
+            Ending::Parked(parking) => parking.error.as_ref().map_or(0, String::len),
+            Ending::Payload | Ending::Cancelled | Ending::Expired | Ending::Known(_) => 0,
         };
-        (self.value.len() + letter) as u64
+        (self.value.len() + self.headers.as_bytes().len() + ending) as u64
     }
 }
 
-/// How the work on a record ended.
+/// How the work on a task ended, for now or for good.
 #[derive(Debug, Clone)]
 pub enum Ending {
     /// Success; the result is the payload of the event itself.
     Payload,
-    /// Nobody could work on it.
+    /// Success, with what the handler returned.
+    Output(Box<Output>),
+    /// Nobody could work on it, or the work failed for good.
     Dead(Box<DeadLetter>),
+    /// Somebody asked for it to be cancelled, and it was not finished.
+    Cancelled,
+    /// Its deadline passed before it was finished.
+    Expired,
+    /// It waits in the database from now on; a parked task with this ending is parked anew.
+    Parked(Box<Parking>),
+    /// It was settled before, at this very offset, as a look-up has shown: nothing is written of it.
+    Known(Outcome),
+}
+
+/// What a handler returned.
+#[derive(Debug, Clone)]
+pub struct Output {
+    /// Media type of the body.
+    pub content_type: Box<str>,
+    /// The result, at most as long as the worker allows.
+    pub body: Box<[u8]>,
+}
+
+/// How a task waits in the database.
+#[derive(Debug, Clone)]
+pub struct Parking {
+    /// Why it waits.
+    pub kind: ParkKind,
+    /// 128 bits over (tenant, ordering key), or the id of a task without a key: whom it waits with.
+    pub key_hash: [u8; 16],
+    /// When it is due, by the database's clock.
+    pub due: Due,
+    /// Time spent running and in planned waits so far, the wait that begins now included.
+    pub age: Duration,
+    /// What went wrong in the last attempt.
+    pub error: Option<String>,
+}
+
+/// Why a task is parked; the texts are those of the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ParkKind {
+    /// It failed and is tried again when its key is due.
+    Retry,
+    /// An earlier task of its key is parked, or the key has more tasks than memory holds.
+    Behind,
+    /// Its `run_at` lies ahead. It blocks nobody.
+    Delayed,
+    /// It runs at this moment, for longer than the frontier can wait.
+    Running,
+    /// A dead letter that was sent to work again.
+    Redrive,
+}
+
+impl ParkKind {
+    /// Every kind there is.
+    pub const ALL: [Self; 5] = [
+        Self::Retry,
+        Self::Behind,
+        Self::Delayed,
+        Self::Running,
+        Self::Redrive,
+    ];
+
+    /// The label in the table.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Retry => "retry",
+            Self::Behind => "behind",
+            Self::Delayed => "delayed",
+            Self::Running => "running",
+            Self::Redrive => "redrive",
+        }
+    }
+}
+
+/// When a parked task, or its key, is due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Due {
+    /// So long after the flush; zero means at once, that is, as soon as its owner asks.
+    In(Duration),
+    /// At a point in time, microseconds since the Unix epoch.
+    At(i64),
+    /// Whenever its key is due: the key's time stays as it is; a key that had none is due at once.
+    WithKey,
 }
 
 /// Why a record is a dead letter; the texts are fixed, since tools filter by them.
@@ -91,16 +202,28 @@ pub enum Reason {
     DedupConflict,
     /// The database would not have the row.
     RowRefused,
+    /// No handler is registered for its type.
+    UnknownType,
+    /// The handler said that trying again is of no use.
+    Permanent,
+    /// It was tried as often, or for as long, as its policy allows.
+    AttemptsExhausted,
+    /// The worker died while it ran, again and again.
+    CrashedWorker,
 }
 
 impl Reason {
     /// Every reason there is.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 9] = [
         Self::Undecodable,
         Self::IdOutOfRange,
         Self::IdConflict,
         Self::DedupConflict,
         Self::RowRefused,
+        Self::UnknownType,
+        Self::Permanent,
+        Self::AttemptsExhausted,
+        Self::CrashedWorker,
     ];
 
     /// The word in the table, in metrics and in answers.
@@ -112,16 +235,26 @@ impl Reason {
             Self::IdConflict => "id_conflict",
             Self::DedupConflict => "dedup_conflict",
             Self::RowRefused => "row_refused",
+            Self::UnknownType => "unknown_type",
+            Self::Permanent => "permanent",
+            Self::AttemptsExhausted => "attempts_exhausted",
+            Self::CrashedWorker => "crashed_worker",
         }
     }
 
     /// Whether the task's own id may carry a failed result: it is in range and nobody else's.
     #[must_use]
     pub const fn id_is_usable(self) -> bool {
-        match self {
-            Self::Undecodable | Self::DedupConflict | Self::RowRefused => true,
-            Self::IdOutOfRange | Self::IdConflict => false,
-        }
+        !matches!(self, Self::IdOutOfRange | Self::IdConflict)
+    }
+
+    /// Whether the task was worked on: then it owns its deduplication key like one that succeeded.
+    #[must_use]
+    pub const fn was_worked_on(self) -> bool {
+        matches!(
+            self,
+            Self::Permanent | Self::AttemptsExhausted | Self::CrashedWorker
+        )
     }
 }
 
