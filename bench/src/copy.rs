@@ -51,6 +51,8 @@ impl EncodedRows {
                     partition,
                     offset,
                     completed_at: event.submitted_at,
+                    run: 0,
+                    attempts: 1,
                     body: Body::Payload,
                 });
             }

@@ -10,9 +10,19 @@ pub mod handlers;
 mod maintenance;
 pub mod ops;
 pub mod options;
+pub mod outbox;
 mod shutdown;
 pub mod source;
 mod topic_presence;
 mod topic_retention;
 pub mod work;
 pub mod worker;
+
+pub use engine::{Mode, Policy};
+pub use handlers::{
+    Batching, CancelReason, Context, FencingToken, Handler, IntoHandler, Payload, TaskError, Unknown,
+    Worker,
+};
+pub use millrace_schemas::TaskId;
+pub use millrace_store::Output;
+pub use options::RunArgs;

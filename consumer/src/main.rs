@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use millrace_consumer::handlers::Prepared;
 use millrace_consumer::options::{Cli, Command, PositionCommand};
 use millrace_consumer::{exit_code, ops, worker};
 use millrace_settings::{LogFormat, TelemetryArgs, exit};
@@ -40,7 +41,7 @@ fn execute(command: &Command) -> anyhow::Result<u8> {
         .build()?;
     let code = runtime.block_on(async {
         match command {
-            Command::Run(args) => worker::run(args).await,
+            Command::Run(args) => worker::run(args, Prepared::stock(args)?).await,
             Command::Migrate(args) => ops::migrate::run(args).await,
             Command::Audit(args) => ops::audit::run(args).await,
             Command::Status(args) => ops::status::run(args).await,
@@ -48,7 +49,11 @@ fn execute(command: &Command) -> anyhow::Result<u8> {
                 PositionCommand::Show(args) => ops::position::show(args).await,
                 PositionCommand::Set(args) => ops::position::set(args).await,
             },
+            Command::DeadLetters(args) => ops::dead_letters::run(args).await,
             Command::Task(args) => ops::task::run(args).await,
+            Command::Pause(args) => ops::pause::pause(args).await,
+            Command::Resume(args) => ops::pause::resume(args).await,
+            Command::Cancel(args) => ops::cancel::run(args).await,
             Command::Healthcheck(_) => Ok(exit::DONE),
         }
     });
@@ -67,7 +72,11 @@ fn telemetry_of(command: &Command) -> Option<&TelemetryArgs> {
             PositionCommand::Show(args) => Some(&args.telemetry),
             PositionCommand::Set(args) => Some(&args.place.telemetry),
         },
+        Command::DeadLetters(args) => Some(args.telemetry()),
         Command::Task(args) => Some(&args.telemetry),
+        Command::Pause(args) => Some(&args.telemetry),
+        Command::Resume(args) => Some(&args.place.telemetry),
+        Command::Cancel(args) => Some(&args.telemetry),
         Command::Healthcheck(_) => None,
     }
 }

@@ -12,7 +12,13 @@ use millrace_settings::{
 };
 use millrace_store::days::Retention;
 
+use crate::ops::dead_letters::args::DeadLettersArgs;
+use crate::handlers::PolicyArgs;
 use crate::source::claims::Start;
+
+mod pausing;
+
+pub use pausing::{ByArgs, CancelArgs, PauseArgs, ResumeArgs, ScopeArgs};
 
 /// Millrace's consumer: runs tasks from Kafka and keeps their results in Postgres, each exactly once.
 #[derive(Debug, Parser)]
@@ -36,8 +42,16 @@ pub enum Command {
     Status(PlaceArgs),
     /// Look at positions, or move them by hand.
     Position(PositionArgs),
+    /// Look at dead letters, send their tasks to work again, or give them up.
+    DeadLetters(DeadLettersArgs),
     /// All that is known of one task.
     Task(TaskArgs),
+    /// Start nothing of a task type or a tenant any more; without arguments, list what is paused.
+    Pause(PauseArgs),
+    /// Start a paused type or tenant again, or let a partition go on whose records do not decode.
+    Resume(ResumeArgs),
+    /// Ask for a task to be cancelled. What is done stays as it is.
+    Cancel(CancelArgs),
     /// Ask a running worker whether it lives: for container health checks. Exit code 0 when it does.
     Healthcheck(HealthcheckArgs),
 }
@@ -98,6 +112,9 @@ pub struct RunArgs {
     /// How long rows are kept.
     #[command(flatten)]
     pub retention: RetentionArgs,
+    /// How handlers are run.
+    #[command(flatten)]
+    pub policies: PolicyArgs,
     /// End, with exit code 0, when partitions were assigned and all of them are read to the end and
     /// written for so long. For scripts.
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
@@ -109,6 +126,10 @@ pub struct RunArgs {
     /// Where a partition begins that this group has never worked on.
     #[arg(long, env = "MILLRACE_START", value_enum, default_value = "earliest")]
     pub start: Start,
+    /// Topic that dead letters are copied to; without it the tasks' topic with `.dlq` behind its name. It is never
+    /// created by this program; while it is missing, the copies wait.
+    #[arg(long, env = "MILLRACE_DLQ_TOPIC", value_name = "NAME")]
+    pub dlq_topic: Option<String>,
     /// Most events held in memory between Kafka and Postgres; beyond it the worker reads no further.
     #[arg(long, env = "MILLRACE_MAX_IN_FLIGHT", value_name = "EVENTS", default_value_t = 60_000,
           value_parser = clap::value_parser!(u64).range(100..))]
@@ -117,6 +138,20 @@ pub struct RunArgs {
     #[arg(long, env = "MILLRACE_MAX_IN_FLIGHT_MIB", value_name = "MIB", default_value_t = 32,
           value_parser = clap::value_parser!(u64).range(1..=65_536))]
     pub max_in_flight_mib: u64,
+    /// Most tasks whose handlers run at once in this worker.
+    #[arg(long, env = "MILLRACE_CONCURRENCY", value_name = "TASKS", default_value_t = 1_024,
+          value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub concurrency: u32,
+    /// Most tasks of one partition that wait in Postgres; beyond it the partition is read no further until
+    /// there are fewer.
+    #[arg(long, env = "MILLRACE_MAX_PARKED", value_name = "TASKS", default_value_t = 1_000_000,
+          value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_parked: u32,
+    /// End the worker when a partition has not moved on for so long although nothing is known to hold it up, so
+    /// that another worker takes it.
+    #[arg(long, env = "MILLRACE_STUCK_AFTER", value_name = "DURATION", default_value = "10m",
+          value_parser = humantime::parse_duration)]
+    pub stuck_after: std::time::Duration,
     /// How long a shutdown may take to write what was taken. What is not written by then is read again.
     #[arg(long, env = "MILLRACE_SHUTDOWN_DEADLINE", value_name = "DURATION", default_value = "25s",
           value_parser = humantime::parse_duration)]
@@ -186,12 +221,20 @@ pub struct PositionSetArgs {
     /// A partition's number, or `all`. May be given more than once.
     #[arg(long, value_name = "N|all", required = true, value_parser = parse_chosen)]
     pub partition: Vec<Chosen>,
-    /// `earliest`, `latest`, an offset, or `+N` and `-N` from where it stands.
+    /// `earliest`, `latest`, an offset, `+N` and `-N` from where it stands, a time such as
+    /// 2026-11-21T10:00:00Z, or how long ago, such as -2h. By time it goes to the first record from then on.
     #[arg(long, value_name = "TARGET", allow_hyphen_values = true, value_parser = parse_target)]
     pub to: Target,
     /// Why; kept with the closed book.
     #[arg(long, value_name = "TEXT", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub reason: String,
+    /// Take back all that became of the records from the target on, results included, so that they run
+    /// again. The target must not lie ahead of the position.
+    #[arg(long)]
+    pub withdraw: bool,
+    /// Who.
+    #[command(flatten)]
+    pub by: ByArgs,
     /// Say what would happen, and do nothing.
     #[arg(long)]
     pub dry_run: bool,
@@ -225,16 +268,37 @@ pub enum Target {
     At(i64),
     /// So far from where it stands.
     By(i64),
+    /// The first record from this time on, in milliseconds since the Unix epoch.
+    Time(i64),
+    /// The first record of the last so much time.
+    Ago(std::time::Duration),
 }
 
 fn parse_target(text: &str) -> Result<Target, String> {
-    let wrong = || "expected `earliest`, `latest`, an offset, +N or -N".to_owned();
     match text {
-        "earliest" => Ok(Target::Earliest),
-        "latest" => Ok(Target::Latest),
-        _ if text.starts_with(['+', '-']) => text.parse().map(Target::By).map_err(|_| wrong()),
-        _ => text.parse().map(Target::At).map_err(|_| wrong()),
+        "earliest" => return Ok(Target::Earliest),
+        "latest" => return Ok(Target::Latest),
+        _ => {}
     }
+    let relative = text.starts_with(['+', '-']);
+    if let Ok(number) = text.parse() {
+        return Ok(match relative {
+            true => Target::By(number),
+            false => Target::At(number),
+        });
+    }
+    if let Some(span) = text.strip_prefix('-')
+        && let Ok(ago) = humantime::parse_duration(span)
+    {
+        return Ok(Target::Ago(ago));
+    }
+    chrono::DateTime::parse_from_rfc3339(text)
+        .map(|time| Target::Time(time.timestamp_millis()))
+        .map_err(|_| {
+            "expected `earliest`, `latest`, an offset, +N, -N, a time such as 2026-11-21T10:00:00Z, or how long ago, such \
+             as -2h"
+                .to_owned()
+        })
 }
 
 /// `consumer task`.

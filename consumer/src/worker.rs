@@ -9,17 +9,27 @@ use millrace_settings::{Role, check_replication, exit};
 use millrace_store::days::Retention;
 use millrace_store::position::Consumer;
 use millrace_store::{Database, Purpose, Writer, deployment, schemas_known};
-use millrace_telemetry::{BrokerMetrics, ConsumerMetrics, DatabaseMetrics, Health};
+use millrace_telemetry::{
+    BrokerMetrics, ConsumerMetrics, DatabaseMetrics, HandlerMetrics, Health, OutboxMetrics,
+    PolicyMetrics,
+};
 use rdkafka::consumer::StreamConsumer;
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::Charge;
 use crate::exit_code::{Refusal, WithCode};
+use crate::handlers::{Executor, ExecutorOptions, LOOK_AGAIN, Policies, Prepared, Registry};
 use crate::options::RunArgs;
 use crate::source::claims::Claims;
 use crate::source::context::{GroupContext, hear_of_log_changes};
-use crate::source::owner::{Ended, Gauges, Owner, OwnerSettings};
+use crate::source::owner::{Ended, Gauges, Owner, OwnerSettings, Work};
+use crate::outbox::{Outbox, dlq_topic};
+use crate::work::attempts::Attempts;
+use crate::work::controls::ControlPanel;
+use crate::work::floor::{Floor, FloorParts};
+use crate::work::scout::Scout;
 use crate::{maintenance, shutdown, topic_presence, topic_retention};
 
 /// How long the start waits for a database that is away before it says so and goes on waiting.
@@ -29,7 +39,8 @@ const ASK_AGAIN: Duration = Duration::from_secs(2);
 ///
 /// # Errors
 /// When a setting is wrong, with [`Refusal`] as the cause, or the client is beyond repair.
-pub async fn run(args: &RunArgs) -> anyhow::Result<u8> {
+pub async fn run(args: &RunArgs, prepared: Prepared) -> anyhow::Result<u8> {
+    let Prepared { registry, policies } = prepared;
     let place = &args.place;
     let mut config = place
         .kafka
@@ -88,8 +99,9 @@ pub async fn run(args: &RunArgs) -> anyhow::Result<u8> {
     let client: StreamConsumer<GroupContext> = config
         .create_with_context(context)
         .context("making the Kafka client")?;
+    let types: Vec<&str> = registry.names().collect();
     let gauges = Gauges {
-        consumer: ConsumerMetrics::new(&consumer.group, &consumer.topic, &[]),
+        consumer: ConsumerMetrics::new(&consumer.group, &consumer.topic, &types),
         database: DatabaseMetrics::new(),
         broker,
     };
@@ -113,11 +125,28 @@ pub async fn run(args: &RunArgs) -> anyhow::Result<u8> {
         },
         exit_when_idle: args.exit_when_idle,
         shutdown_deadline: args.shutdown_deadline,
+        stuck_after: args.stuck_after,
+        most_parked: args.max_parked.into(),
     };
+    let (work, following) = work(args, registry, policies, &database, &consumer, retention, &decoders)?;
+    gauges.consumer.partition_parked_limit(args.max_parked.into());
+    let outbox = Outbox {
+        database: database.clone(),
+        consumer: consumer.clone(),
+        kafka: place
+            .kafka
+            .client_config(Role::Producer)
+            .with_code(exit::USAGE)?,
+        dlq_topic: dlq_topic(args.dlq_topic.as_deref(), &consumer.topic),
+        metrics: OutboxMetrics::new(),
+    };
+    let outbox = tokio::spawn(outbox.run(listening.clone()));
     let writer = || Writer::new(database.clone(), consumer.clone(), retention);
-    let owner = Owner::new(settings, claims, decoders, writer, heard, gauges, health);
+    let owner = Owner::new(settings, claims, decoders, writer, heard, gauges, health, work);
     let ending = owner.run(stop).await;
     upkeep.abort();
+    following.abort();
+    outbox.abort();
     listening.cancel();
     let ending = ending?;
     for stopped in &ending.stopped {
@@ -128,6 +157,49 @@ pub async fn run(args: &RunArgs) -> anyhow::Result<u8> {
         (Ended::Idle | Ended::Drained, false) => exit::STOPPED,
         (Ended::Idle | Ended::Drained, true) => exit::DONE,
     })
+}
+
+/// What is needed to run tasks, and the task that follows the policy file.
+fn work(
+    args: &RunArgs,
+    registry: Arc<Registry>,
+    policies: Policies,
+    database: &Database,
+    consumer: &Consumer,
+    retention: Retention,
+    decoders: &Decoders,
+) -> anyhow::Result<(Work, JoinHandle<()>)> {
+    let options = ExecutorOptions::new(&consumer.topic);
+    let (executor, completions, notes) =
+        Executor::new(Arc::clone(&registry), decoders.clone(), &options)
+            .context("starting the handlers' threads")?;
+    let (sender, news) = mpsc::unbounded_channel();
+    let names: Vec<&str> = registry.names().collect();
+    let limit = usize::try_from(args.concurrency).unwrap_or(usize::MAX);
+    let metrics = HandlerMetrics::new(&names);
+    metrics.running_limit(limit);
+    let floor = Floor::new(FloorParts {
+        policies: policies.subscribe(),
+        attempts: Attempts::new(executor, names.len(), limit),
+        scout: Scout::start(
+            database.clone(),
+            consumer.clone(),
+            retention,
+            sender.clone(),
+        ),
+        panel: ControlPanel::start(database.clone()),
+        news: sender,
+        metrics,
+        registry,
+    });
+    let following = tokio::spawn(policies.follow(LOOK_AGAIN, PolicyMetrics::new()));
+    let work = Work {
+        floor,
+        completions,
+        notes,
+        news,
+    };
+    Ok((work, following))
 }
 
 /// Waits until the tables are there, and checks that the schema is this group's. False when told to stop.

@@ -1,4 +1,5 @@
-//! Apache Kafka itself: one node in KRaft mode, broker and controller in one Java process.
+//! Apache Kafka itself: one node in KRaft mode, broker and controller in one Java process. It is a
+//! cluster by itself, or one of an [`ApacheCluster`](crate::ApacheCluster).
 //!
 //! It keeps port, cluster id and data over stop, kill and start in the same folder, so it can be
 //! used to prove what survives. Limits that stand in the way of quick tests are lowered: no
@@ -7,6 +8,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,32 +18,15 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
-use crate::kafka_config::{Ports, new_cluster_id, properties};
+use crate::class_archive::class_archive;
+use crate::kafka_config::{Membership, Ports, new_cluster_id, properties};
 use crate::process::{Lifetime, ServerProcess, ServerSpec, lock_file, run_tool};
-use crate::{DevstackError, Java, KafkaJars, ProcessMark, Topics};
+use crate::{DevstackError, Java, KafkaJars, KafkaOptions, ProcessMark, Topics};
 
 const SERVER: &str = "Apache Kafka";
 const READY: Duration = Duration::from_secs(90);
 const STOP: Duration = Duration::from_secs(60);
 const LOGGING: &str = include_str!("../kafka/log4j2.properties");
-
-/// What a caller may want different.
-#[derive(Debug, Clone)]
-pub struct KafkaOptions {
-    /// The Java heap, in MiB. A broker under load takes about 300 MiB more than that.
-    pub heap_mib: u32,
-    /// Broker properties; a later one of the same name wins over devstack's own.
-    pub properties: Vec<(String, String)>,
-}
-
-impl Default for KafkaOptions {
-    fn default() -> Self {
-        Self {
-            heap_mib: 768,
-            properties: Vec::new(),
-        }
-    }
-}
 
 /// One running (or stopped) node. Dropping it ends it; killing the owning process ends it too.
 pub struct ApacheKafka {
@@ -50,6 +35,8 @@ pub struct ApacheKafka {
     home: PathBuf,
     options: KafkaOptions,
     ports: Ports,
+    membership: Membership,
+    archive: Option<PathBuf>,
     lifetime: Lifetime,
     process: Option<ServerProcess>,
     temp: Option<TempDir>,
@@ -102,14 +89,26 @@ impl ApacheKafka {
         options: KafkaOptions,
     ) -> Result<(Self, ProcessMark), DevstackError> {
         let mut node = Self::launch(dir.as_ref(), None, options, Lifetime::Background).await?;
-        let mark = node.take_process()?.leave_running();
+        let mark = node.leave_running()?;
         Ok((node, mark))
+    }
+
+    /// Lets the node live on without this handle.
+    pub(crate) fn leave_running(&mut self) -> Result<ProcessMark, DevstackError> {
+        Ok(self.take_process()?.leave_running())
     }
 
     /// The address for `bootstrap.servers`.
     #[must_use]
     pub fn bootstrap(&self) -> String {
         format!("127.0.0.1:{}", self.ports.broker)
+    }
+
+    /// The port on 127.0.0.1 where clients arrive that come by way of the proxy of
+    /// [`KafkaOptions::by_way_of`]. Nobody listens there without one.
+    #[must_use]
+    pub fn outside_port(&self) -> u16 {
+        self.ports.outside
     }
 
     /// Administration of its topics.
@@ -216,33 +215,67 @@ impl ApacheKafka {
         options: KafkaOptions,
         lifetime: Lifetime,
     ) -> Result<Self, DevstackError> {
+        let mut node = Self::prepare(dir, temp, options, lifetime).await?;
+        node.start_as(&new_cluster_id()).await?;
+        Ok(node)
+    }
+
+    /// A node with its folder and its ports, not yet started.
+    pub(crate) async fn prepare(
+        dir: &Path,
+        temp: Option<TempDir>,
+        options: KafkaOptions,
+        lifetime: Lifetime,
+    ) -> Result<Self, DevstackError> {
         let java = Java::find().await?;
         let jars = KafkaJars::resolve().await?;
+        let archive = class_archive(&java, &jars).await;
         let home = std::path::absolute(dir).map_err(DevstackError::path("resolve", dir))?;
         fs::create_dir_all(&home).map_err(DevstackError::path("create", &home))?;
         let _only_one = lock_file(home.join("lock")).await?;
         let ports = Ports::choose(&home)?;
-        let mut node = Self {
+        Ok(Self {
             java,
             jars,
             home,
             options,
             ports,
+            membership: Membership::alone(ports),
+            archive,
             lifetime,
             process: None,
             temp,
-        };
-        node.configure()?;
-        if !node.home.join("data/meta.properties").exists() {
-            node.format().await?;
+        })
+    }
+
+    /// Where its controller listens.
+    pub(crate) fn controller_port(&self) -> u16 {
+        self.ports.controller
+    }
+
+    /// Makes it one of several.
+    pub(crate) fn join(&mut self, membership: Membership) {
+        self.membership = membership;
+    }
+
+    /// Starts a prepared node, formatting its data for `cluster_id` first if it has none.
+    pub(crate) async fn start_as(&mut self, cluster_id: &str) -> Result<(), DevstackError> {
+        let _only_one = lock_file(self.home.join("lock")).await?;
+        self.configure()?;
+        if !self.home.join("data/meta.properties").exists() {
+            self.format(cluster_id).await?;
         }
-        node.spawn().await?;
-        Ok(node)
+        self.spawn().await
     }
 
     fn configure(&self) -> Result<(), DevstackError> {
         let mut text = String::new();
-        let own = properties(self.ports, &self.home.join("data"));
+        let own = properties(
+            self.ports,
+            &self.membership,
+            self.options.by_way_of,
+            &self.home.join("data"),
+        );
         for (name, value) in own.iter().chain(&self.options.properties) {
             text.push_str(&format!("{name}={value}\n"));
         }
@@ -252,8 +285,8 @@ impl ApacheKafka {
         fs::write(&logging, LOGGING).map_err(DevstackError::path("write", &logging))
     }
 
-    async fn format(&self) -> Result<(), DevstackError> {
-        let mut command = self.java.command();
+    async fn format(&self, cluster_id: &str) -> Result<(), DevstackError> {
+        let mut command = self.java_command();
         // Half a second of work: the optimising compiler and a parallel collector only delay it.
         command
             .args(["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"])
@@ -264,29 +297,15 @@ impl ApacheKafka {
             "kafka.tools.StorageTool",
             "format",
         ]);
-        command.args([
-            "--cluster-id",
-            &new_cluster_id(),
-            "--ignore-formatted",
-            "--config",
-        ]);
+        command.args(["--cluster-id", cluster_id, "--ignore-formatted", "--config"]);
         command.arg(self.properties_file());
         run_tool("kafka.tools.StorageTool", command).await?;
         Ok(())
     }
 
     async fn spawn(&mut self) -> Result<(), DevstackError> {
-        let heap = self.options.heap_mib;
-        let mut command = self.java.command();
-        command
-            .arg(format!("-Xms{heap}m"))
-            .arg(format!("-Xmx{heap}m"));
-        // Those of Kafka's own start script.
-        command.args(["-server", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20"]);
-        command.args([
-            "-XX:InitiatingHeapOccupancyPercent=35",
-            "-Djava.awt.headless=true",
-        ]);
+        let mut command = self.java_command();
+        self.options.tune(&mut command);
         command
             .arg(self.logging_flag())
             .args(["-cp", &self.jars.class_path(), "kafka.Kafka"]);
@@ -304,7 +323,7 @@ impl ApacheKafka {
         Ok(())
     }
 
-    /// Ready means: it answers for itself, as a registered broker with a controller.
+    /// Ready means: it answers, and knows itself as a registered broker.
     async fn wait_until_ready(&self, process: &mut ServerProcess) -> Result<(), DevstackError> {
         let client: BaseConsumer = ClientConfig::new()
             .set("bootstrap.servers", self.bootstrap())
@@ -321,7 +340,10 @@ impl ApacheKafka {
                 probe.fetch_metadata(None, Duration::from_millis(500))
             });
             if let Ok(Ok(metadata)) = answer.await
-                && !metadata.brokers().is_empty()
+                && metadata
+                    .brokers()
+                    .iter()
+                    .any(|broker| broker.port() == i32::from(self.ports.broker))
             {
                 return Ok(());
             }
@@ -334,6 +356,16 @@ impl ApacheKafka {
             }
             sleep(Duration::from_millis(50)).await;
         }
+    }
+
+    fn java_command(&self) -> Command {
+        let mut command = self.java.command();
+        if let Some(archive) = &self.archive {
+            command.arg(format!("-XX:SharedArchiveFile={}", archive.display()));
+            // An archive that does not fit after all is passed over without a word.
+            command.arg("-Xshare:auto");
+        }
+        command
     }
 
     fn properties_file(&self) -> PathBuf {

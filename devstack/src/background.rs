@@ -12,10 +12,10 @@ use nix::sys::signal::Signal;
 use tokio::time::{Instant, sleep};
 
 use crate::process::{Lifetime, ServerProcess, ServerSpec, lock_file};
-use crate::stack::{ensure_topics, schema_for};
+use crate::stack::{ensure_topics, schema_for, three_brokers};
 use crate::{
-    ApacheKafka, DevstackError, KafkaChoice, KafkaOptions, PrivatePostgres, ProcessMark,
-    RunningServer, StackEnv, StackRecord,
+    ApacheCluster, ApacheKafka, DevstackError, KafkaChoice, KafkaOptions, PrivatePostgres,
+    ProcessMark, RunningServer, StackEnv, StackRecord,
 };
 
 const BROKER_READY: Duration = Duration::from_secs(30);
@@ -155,6 +155,15 @@ impl Background {
                     ApacheKafka::start_background(self.dir.join("kafka"), options).await?;
                 servers.push(server("Apache Kafka", mark, false));
                 node.bootstrap()
+            }
+            KafkaChoice::ApacheThree => {
+                let dir = self.dir.join("kafka-three");
+                let (cluster, marks) =
+                    ApacheCluster::start_background(dir, three_brokers()).await?;
+                for mark in marks {
+                    servers.push(server("Apache Kafka", mark, false));
+                }
+                cluster.bootstrap()
             }
             KafkaChoice::Given(address) => address.clone(),
         };

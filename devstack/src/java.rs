@@ -12,6 +12,7 @@ const OLDEST: u32 = 17;
 #[derive(Debug, Clone)]
 pub struct Java {
     program: PathBuf,
+    version: String,
 }
 
 impl Java {
@@ -27,7 +28,10 @@ impl Java {
             if let Ok(text) = run_tool("java", command).await
                 && major(&text).is_some_and(|major| major >= OLDEST)
             {
-                return Ok(Self { program });
+                return Ok(Self {
+                    program,
+                    version: text,
+                });
             }
         }
         Err(DevstackError::NotInstalled {
@@ -39,6 +43,11 @@ impl Java {
 
     pub(crate) fn command(&self) -> Command {
         Command::new(&self.program)
+    }
+
+    /// All that it says about its version.
+    pub(crate) fn version(&self) -> &str {
+        &self.version
     }
 }
 

@@ -42,6 +42,10 @@ impl KafkaJars {
         Ok(Self { dir })
     }
 
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     pub(crate) fn class_path(&self) -> String {
         format!("{}/*", self.dir.display())
     }

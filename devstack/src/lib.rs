@@ -6,9 +6,11 @@
 //!
 //! Nothing here is linked into the `producer` and `consumer` binaries.
 
+mod apache_cluster;
 mod apache_kafka;
 mod background;
 mod broker_guard;
+mod class_archive;
 pub mod demo;
 mod embedded_broker;
 mod error;
@@ -16,6 +18,7 @@ mod java;
 mod kafka_choice;
 mod kafka_config;
 mod kafka_jars;
+mod kafka_options;
 mod mock_cluster;
 mod mock_log;
 mod ports;
@@ -32,7 +35,8 @@ mod test_kafka;
 mod topics;
 mod unread;
 
-pub use apache_kafka::{ApacheKafka, KafkaOptions};
+pub use apache_cluster::ApacheCluster;
+pub use apache_kafka::ApacheKafka;
 pub use background::{Background, Found};
 pub use broker_guard::{EmbeddedState, GuardOptions};
 pub use embedded_broker::EmbeddedBroker;
@@ -40,6 +44,7 @@ pub use error::DevstackError;
 pub use java::Java;
 pub use kafka_choice::KafkaChoice;
 pub use kafka_jars::KafkaJars;
+pub use kafka_options::{KafkaOptions, Tuning};
 pub use postgres::PrivatePostgres;
 pub use process_mark::ProcessMark;
 pub use stack::{Stack, StackKafka, embedded_with_topics, ensure_topics, schema_for};

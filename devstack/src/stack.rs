@@ -4,8 +4,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::stack_env::{DLQ_TOPIC, GROUP, PARTITIONS, TOPIC};
 use crate::{
-    ApacheKafka, DevstackError, EmbeddedBroker, GuardOptions, KafkaChoice, KafkaOptions,
-    PrivatePostgres, StackEnv, Topics,
+    ApacheCluster, ApacheKafka, DevstackError, EmbeddedBroker, GuardOptions, KafkaChoice,
+    KafkaOptions, PrivatePostgres, StackEnv, Topics,
 };
 
 /// Kafka with its two topics, and a Postgres. Dropping it ends what it started.
@@ -21,6 +21,8 @@ pub enum StackKafka {
     Embedded(EmbeddedBroker),
     /// A child of this process.
     Apache(Box<ApacheKafka>),
+    /// Three children of this process.
+    ApacheThree(Box<ApacheCluster>),
     /// Somebody else's.
     Given,
 }
@@ -42,6 +44,11 @@ impl Stack {
                 let node = ApacheKafka::start_temp(KafkaOptions::default()).await?;
                 let address = node.bootstrap();
                 (StackKafka::Apache(Box::new(node)), address)
+            }
+            KafkaChoice::ApacheThree => {
+                let cluster = ApacheCluster::start_temp(three_brokers()).await?;
+                let address = cluster.bootstrap();
+                (StackKafka::ApacheThree(Box::new(cluster)), address)
             }
             KafkaChoice::Given(address) => (StackKafka::Given, address.clone()),
         };
@@ -87,25 +94,31 @@ pub fn embedded_with_topics() -> Result<EmbeddedBroker, DevstackError> {
     Ok(broker)
 }
 
+/// Three brokers that leave room for everything else on a small machine.
+pub(crate) fn three_brokers() -> Vec<KafkaOptions> {
+    let options = KafkaOptions {
+        heap_mib: 384,
+        ..KafkaOptions::default()
+    };
+    vec![options; 3]
+}
+
 /// Makes the two topics on a real cluster unless they exist. Nothing to do for the embedded one.
 ///
 /// # Errors
 /// When the cluster cannot be reached or refuses.
 pub async fn ensure_topics(choice: &KafkaChoice, address: &str) -> Result<(), DevstackError> {
-    let replicas = match choice {
-        KafkaChoice::Embedded => return Ok(()),
-        KafkaChoice::Apache => 1,
-        // The cluster's own default.
-        KafkaChoice::Given(_) => -1,
-    };
+    if *choice == KafkaChoice::Embedded {
+        return Ok(());
+    }
     let topics = Topics::of(address)?;
     for name in [TOPIC, DLQ_TOPIC] {
-        topics.ensure(name, PARTITIONS, replicas).await?;
+        topics.ensure(name, PARTITIONS, choice.replicas()).await?;
     }
     Ok(())
 }
 
-/// The schema for a stack: a new one for each embedded broker, whose log is new too.
+/// The schema for a stack, one for each log: a new one for each embedded broker, whose log is new too.
 #[must_use]
 pub fn schema_for(choice: &KafkaChoice) -> String {
     match choice {
@@ -116,5 +129,7 @@ pub fn schema_for(choice: &KafkaChoice) -> String {
             format!("millrace_{}", now.as_millis())
         }
         KafkaChoice::Apache | KafkaChoice::Given(_) => "millrace".to_owned(),
+        // Their log is another than the single node's, and both stay.
+        KafkaChoice::ApacheThree => "millrace_three".to_owned(),
     }
 }

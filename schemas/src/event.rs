@@ -115,6 +115,12 @@ impl<'a> TaskEventRef<'a> {
         DedupHash::of(self)
     }
 
+    /// The lane that it runs in, 128 bits over tenant and record key: tasks with the same hash start one after
+    /// another. `None` without a record key: nobody waits for such a task.
+    pub fn lane_hash(&self) -> Option<[u8; 16]> {
+        crate::fingerprint::lane_hash(self)
+    }
+
     /// The key of the Kafka record: the ordering key, without one the dedup key, without either
     /// none. So tasks that are to run in order, and duplicates, meet in one partition.
     pub fn record_key(&self) -> Option<&'a [u8]> {

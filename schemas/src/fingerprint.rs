@@ -41,6 +41,13 @@ impl DedupHash {
     }
 }
 
+/// Whom a task waits behind: tenant and record key. The first part is missing, which that of a [`DedupHash`]
+/// and of a [`Fingerprint`] never is, so none of them is ever another's.
+pub(crate) fn lane_hash(event: &TaskEventRef<'_>) -> Option<[u8; 16]> {
+    let key = event.record_key()?;
+    Some(hash_parts([None, Some(event.tenant.as_bytes()), Some(key)]))
+}
+
 /// BLAKE3 hashes up to this many bytes as one chunk; a single call over one buffer then costs much
 /// less than several updates of a hasher.
 const CHUNK: usize = 1024;

@@ -22,6 +22,8 @@ pub struct PartitionAudit {
     pub dropped_rows: i64,
     /// Dead letters found.
     pub dead_letter_rows: i64,
+    /// Parked tasks found.
+    pub parked_rows: i64,
 }
 
 impl PartitionAudit {
@@ -42,6 +44,7 @@ impl PartitionAudit {
         next_offset - first_offset == counts.total()
             && rows_fit
             && self.dead_letter_rows == counts.dead_letters
+            && self.parked_rows == counts.parked
     }
 
     /// In words, what does not add up; empty when all does.
@@ -72,6 +75,12 @@ impl PartitionAudit {
             findings.push(format!(
                 "{} dead letters are booked, but {} are in dead_letters",
                 counts.dead_letters, self.dead_letter_rows
+            ));
+        }
+        if self.parked_rows != counts.parked {
+            findings.push(format!(
+                "{} parked tasks are booked, but {} are in parked_tasks",
+                counts.parked, self.parked_rows
             ));
         }
         findings
@@ -113,6 +122,16 @@ pub async fn partitions(
            AND d.redriven_at IS NULL GROUP BY d.partition",
     )
     .await?;
+    let parked = counted(
+        &mut transaction,
+        consumer,
+        "SELECT t.partition, count(*) AS rows FROM parked_tasks t \
+         JOIN partition_progress p ON p.group_id = t.group_id AND p.topic = t.topic AND p.partition = t.partition \
+           AND p.log_book = t.log_book \
+         WHERE t.group_id = $1 AND t.topic = $2 AND t.\"offset\" >= p.first_offset AND t.\"offset\" < p.next_offset \
+         GROUP BY t.partition",
+    )
+    .await?;
     let dropped = counted(
         &mut transaction,
         consumer,
@@ -129,6 +148,7 @@ pub async fn partitions(
             result_rows: of(&results, progress.partition),
             dropped_rows: of(&dropped, progress.partition),
             dead_letter_rows: of(&letters, progress.partition),
+            parked_rows: of(&parked, progress.partition),
             progress,
         })
         .collect())
@@ -157,7 +177,9 @@ pub enum Traced {
     Result,
     /// A dead letter with these coordinates.
     DeadLetter,
-    /// A result or key of another record for the same id or deduplication key.
+    /// A parked task with these coordinates.
+    Parked,
+    /// A result, a parked task or a key of another record for the same id or deduplication key.
     Duplicate,
     /// Nothing, and the day or window in which it would be found has closed.
     Unverifiable,
@@ -174,7 +196,8 @@ pub struct Traceable {
     pub event: Option<(millrace_schemas::TaskId, Option<[u8; 16]>)>,
 }
 
-/// Looks up how records of one partition ended, in one statement each for letters, results and keys.
+/// Looks up how records of one partition ended, in one statement each for letters, parked tasks, results and
+/// keys. A letter that was sent to work again is no end.
 ///
 /// # Errors
 /// When the database cannot be read.
@@ -187,7 +210,7 @@ pub async fn trace(
     let offsets: Vec<i64> = records.iter().map(|record| record.offset).collect();
     let letters: std::collections::HashSet<i64> = sqlx::query_scalar(
         "SELECT d.\"offset\" FROM dead_letters d JOIN partition_progress p USING (group_id, topic, partition, log_book) \
-         WHERE d.group_id = $1 AND d.topic = $2 AND d.partition = $3 AND d.\"offset\" = ANY($4)",
+         WHERE d.group_id = $1 AND d.topic = $2 AND d.partition = $3 AND d.\"offset\" = ANY($4) AND d.redriven_at IS NULL",
     )
     .bind(&consumer.group)
     .bind(&consumer.topic)
@@ -197,6 +220,7 @@ pub async fn trace(
     .await?
     .into_iter()
     .collect();
+    let parked = parked(connection, consumer, partition, records).await?;
     let results = results_by_id(connection, records).await?;
     let keys = keys_by_hash(connection, records).await?;
     let oldest = days::oldest(connection, Daily::Results).await?;
@@ -204,6 +228,9 @@ pub async fn trace(
     Ok(records
         .iter()
         .map(|record| {
+            if parked.offsets.contains(&record.offset) {
+                return Traced::Parked;
+            }
             if letters.contains(&record.offset) {
                 return Traced::DeadLetter;
             }
@@ -218,6 +245,7 @@ pub async fn trace(
             match results.get(id.as_bytes()) {
                 Some(found) if own(found) && !found.duplicate => Traced::Result,
                 Some(_) => Traced::Duplicate,
+                None if parked.ids.contains(id.as_bytes()) => Traced::Duplicate,
                 None if hash.is_some_and(|hash| {
                     keys.get(&hash).is_some_and(|owner| owner != id.as_bytes())
                 }) =>
@@ -252,6 +280,42 @@ async fn forgotten_keys(connection: &mut PgConnection) -> Result<Option<Day>, Tr
         None
     } else {
         Some(days::today(connection).await?)
+    })
+}
+
+/// Offsets of the partition's log, and ids, that are parked.
+struct ParkedFound {
+    offsets: std::collections::HashSet<i64>,
+    ids: std::collections::HashSet<[u8; 16]>,
+}
+
+async fn parked(
+    connection: &mut PgConnection,
+    consumer: &Consumer,
+    partition: i32,
+    records: &[Traceable],
+) -> Result<ParkedFound, Trouble> {
+    let offsets: Vec<i64> = records.iter().map(|record| record.offset).collect();
+    let ids: Vec<uuid::Uuid> = records
+        .iter()
+        .filter_map(|record| record.event)
+        .map(|(id, _)| crate::rows::uuid_of(id))
+        .collect();
+    let rows: Vec<(Option<i64>, uuid::Uuid)> = sqlx::query_as(
+        "SELECT t.\"offset\", t.task_id FROM parked_tasks t JOIN partition_progress p USING (group_id, topic, partition, log_book) \
+         WHERE t.group_id = $1 AND t.topic = $2 AND t.partition = $3 AND t.\"offset\" = ANY($4) \
+         UNION ALL SELECT NULL, task_id FROM parked_tasks WHERE group_id = $1 AND topic = $2 AND task_id = ANY($5)",
+    )
+    .bind(&consumer.group)
+    .bind(&consumer.topic)
+    .bind(partition)
+    .bind(&offsets)
+    .bind(&ids)
+    .fetch_all(connection)
+    .await?;
+    Ok(ParkedFound {
+        offsets: rows.iter().filter_map(|(offset, _)| *offset).collect(),
+        ids: rows.iter().map(|(_, id)| id.into_bytes()).collect(),
     })
 }
 

@@ -63,6 +63,19 @@ impl Counts {
     }
 }
 
+impl Counts {
+    /// A task moves from one outcome to another: the sum stays.
+    pub fn shift(&mut self, from: Outcome, to: Outcome) {
+        let mut less = Self::NONE;
+        less.count(from);
+        self.results -= less.results;
+        self.duplicates -= less.duplicates;
+        self.dead_letters -= less.dead_letters;
+        self.parked -= less.parked;
+        self.count(to);
+    }
+}
+
 impl Add for Counts {
     type Output = Self;
 

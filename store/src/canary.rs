@@ -4,6 +4,7 @@
 //! nothing can be said about the task's row, and waiting is right; if it passes, the task's row is at fault.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use millrace_schemas::{Day, Fingerprint, TaskEventRef, TaskId};
@@ -13,8 +14,10 @@ use crate::connection::{Database, Purpose};
 use crate::copy::{Body, CopyIn, DEDUP_COLUMNS, RESULT_COLUMNS, ResultRow};
 use crate::days::{self, Daily};
 use crate::dead_letters::{self, Setting};
+use crate::headers::Headers;
+use crate::parking;
 use crate::position::Consumer;
-use crate::rows::{DeadLetter, Ending, Reason, Settling};
+use crate::rows::{DeadLetter, Ending, Origin, Reason, Settling};
 use crate::trouble::Trouble;
 
 const DAY_MS: u64 = 86_400_000;
@@ -32,7 +35,7 @@ pub(crate) enum Health {
 const DEADLINE: Duration = Duration::from_secs(20);
 
 /// Sends the canary on a connection of its own, since the writer's may be what is broken. It writes a row
-/// for each of `days`, a key, and a dead letter.
+/// for each of `days`, a key, a dead letter and a parked task.
 pub(crate) async fn send(database: &Database, days: &BTreeSet<Day>) -> Health {
     match tokio::time::timeout(DEADLINE, fly(database, days)).await {
         Ok(Ok(())) => Health::Well,
@@ -78,6 +81,8 @@ async fn try_rows(connection: &mut PgConnection, days: &BTreeSet<Day>) -> Result
             partition: 0,
             offset: 0,
             completed_at: event.submitted_at,
+            run: 0,
+            attempts: 1,
             body: Body::Payload,
         });
     }
@@ -88,12 +93,13 @@ async fn try_rows(connection: &mut PgConnection, days: &BTreeSet<Day>) -> Result
     copy.buffer()
         .dedup(hash.as_bytes(), event.task_id, Fingerprint([0; 16]), today);
     copy.finish().await?;
-    try_letter(&mut transaction, event).await?;
+    try_aside(&mut transaction, event).await?;
     transaction.rollback().await?;
     Ok(())
 }
 
-async fn try_letter(connection: &mut PgConnection, event: TaskEventRef<'_>) -> Result<(), Trouble> {
+/// A dead letter and a parked task.
+async fn try_aside(connection: &mut PgConnection, event: TaskEventRef<'_>) -> Result<(), Trouble> {
     let consumer = Consumer {
         group: "millrace.canary".into(),
         topic: "canary".into(),
@@ -102,16 +108,21 @@ async fn try_letter(connection: &mut PgConnection, event: TaskEventRef<'_>) -> R
     let record = Settling {
         offset: 0,
         timestamp_ms: -1,
-        value: Box::default(),
+        value: Arc::default(),
+        headers: Headers::default(),
+        origin: Origin::Log,
+        attempts: 0,
         ending: Ending::Payload,
     };
     let setting = Setting {
         partition: 0,
         log_book: 0,
+        in_open_log: true,
         record: &record,
         letter: &letter,
         event: Some(event),
         with_failed_result: false,
     };
-    dead_letters::write(connection, &consumer, &[setting]).await
+    dead_letters::write(connection, &consumer, &[setting]).await?;
+    parking::try_row(connection, &consumer, &record, &event).await
 }

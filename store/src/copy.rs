@@ -7,6 +7,7 @@
 use millrace_schemas::{Day, Fingerprint, TaskEventRef, TaskId};
 use sqlx::PgConnection;
 
+use crate::rows::Output;
 use crate::trouble::Trouble;
 
 /// Between the Unix epoch and Postgres' own, 2000-01-01, in microseconds and in days.
@@ -24,6 +25,11 @@ pub const RESULT_COLUMNS: &str = "task_id, submitted_at, completed_at, \"offset\
      run, attempts, fingerprint, duplicate_of, topic, tenant, task_type, key, content_type, result, result_bytes, error";
 const RESULT_FIELDS: i16 = 19;
 
+/// The error columns of tasks that were ended from outside.
+const CANCELLED: &str = r#"{"code":"cancelled","message":"somebody asked for it to be cancelled before it was finished"}"#;
+const EXPIRED: &str =
+    r#"{"code":"expired","message":"its deadline passed before it was finished"}"#;
+
 /// Columns of `task_dedup` in the order in which [`CopyBuffer::dedup`] writes them.
 pub(crate) const DEDUP_COLUMNS: &str = "hash, task_id, fingerprint, day";
 const DEDUP_FIELDS: i16 = 4;
@@ -35,6 +41,10 @@ pub enum Status {
     Success,
     /// It has an error.
     Failed,
+    /// Somebody asked for its end.
+    Cancelled,
+    /// Its deadline came first.
+    Expired,
 }
 
 impl Status {
@@ -44,7 +54,17 @@ impl Status {
         match self {
             Self::Success => "success",
             Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+            Self::Expired => "expired",
         }
+    }
+
+    /// The status with this label; what no label of ours says counts as success.
+    pub(crate) fn of(label: &str) -> Self {
+        [Self::Failed, Self::Cancelled, Self::Expired]
+            .into_iter()
+            .find(|status| status.as_str() == label)
+            .unwrap_or(Self::Success)
     }
 }
 
@@ -65,15 +85,25 @@ pub struct ResultRow<'a> {
     pub offset: i64,
     /// Microseconds since the Unix epoch.
     pub completed_at: i64,
+    /// 0, and one more with each redrive.
+    pub run: i16,
+    /// Attempts that ended.
+    pub attempts: u16,
     /// How it ended.
-    pub body: Body,
+    pub body: Body<'a>,
 }
 
 /// The part of a row that says how the task ended.
 #[derive(Debug, Clone, Copy)]
-pub enum Body {
+pub enum Body<'a> {
     /// Success, with the event's payload as the result.
     Payload,
+    /// Success, with what a handler returned.
+    Output(&'a Output),
+    /// Cancelled on request.
+    Cancelled,
+    /// Past its deadline.
+    Expired,
     /// Another task's result is this one's, too.
     DuplicateOf(TaskId, Status),
 }
@@ -117,33 +147,36 @@ impl CopyBuffer {
         self.field(&row.partition.to_be_bytes());
         self.field(&postgres_day(row.day));
         let status = match row.body {
-            Body::Payload => Status::Success,
+            Body::Payload | Body::Output(_) => Status::Success,
+            Body::Cancelled => Status::Cancelled,
+            Body::Expired => Status::Expired,
             Body::DuplicateOf(_, status) => status,
         };
         self.field(status.as_str().as_bytes());
-        self.field(&0_i16.to_be_bytes());
-        self.field(&1_i16.to_be_bytes());
+        self.field(&row.run.to_be_bytes());
+        self.field(&smallint(row.attempts).to_be_bytes());
         self.field(&row.fingerprint.0);
         match row.body {
             Body::DuplicateOf(first, _) => self.field(first.as_bytes()),
-            Body::Payload => self.null(),
+            Body::Payload | Body::Output(_) | Body::Cancelled | Body::Expired => self.null(),
         }
         self.field(row.topic.as_bytes());
         self.field(event.tenant.as_bytes());
         self.field(event.task_type.as_bytes());
         self.optional(event.key.map(str::as_bytes));
-        self.field(event.content_type.as_bytes());
-        let (json, bytes) = match row.body {
-            Body::Payload if stored_as_json(event.content_type, event.payload) => {
-                (Some(event.payload), None)
-            }
-            Body::Payload => (None, Some(event.payload)),
-            Body::DuplicateOf(..) => (None, None),
+        let (content_type, result, error) = match row.body {
+            Body::Payload => (event.content_type, Some(event.payload), None),
+            Body::Output(output) => (&*output.content_type, Some(&*output.body), None),
+            Body::Cancelled => (event.content_type, None, Some(CANCELLED)),
+            Body::Expired => (event.content_type, None, Some(EXPIRED)),
+            Body::DuplicateOf(..) => (event.content_type, None, None),
         };
+        self.field(content_type.as_bytes());
+        let json = result.filter(|result| stored_as_json(content_type, result));
         self.optional(json);
-        self.optional(bytes);
-        // Failed results are few and written with their dead letters, one by one.
-        self.null();
+        self.optional(result.filter(|_| json.is_none()));
+        // Failed results are few and written with their dead letters.
+        self.optional(error.map(str::as_bytes));
     }
 
     pub(crate) fn dedup(
@@ -160,7 +193,20 @@ impl CopyBuffer {
         self.field(&postgres_day(day));
     }
 
-    fn field(&mut self, value: &[u8]) {
+    /// Begins a row of so many fields.
+    pub(crate) fn row(&mut self, fields: i16) {
+        self.bytes.extend_from_slice(&fields.to_be_bytes());
+    }
+
+    /// A time, in microseconds since the Unix epoch.
+    pub(crate) fn time(&mut self, micros: Option<i64>) {
+        match micros {
+            Some(micros) => self.field(&(micros - POSTGRES_EPOCH_MICROS).to_be_bytes()),
+            None => self.null(),
+        }
+    }
+
+    pub(crate) fn field(&mut self, value: &[u8]) {
         // A record is at most some megabytes, so its fields' lengths fit; Postgres itself ends at 1 GiB.
         let length = i32::try_from(value.len()).unwrap_or(i32::MAX);
         self.bytes.extend_from_slice(&length.to_be_bytes());
@@ -171,7 +217,7 @@ impl CopyBuffer {
         self.bytes.extend_from_slice(&(-1_i32).to_be_bytes());
     }
 
-    fn optional(&mut self, value: Option<&[u8]>) {
+    pub(crate) fn optional(&mut self, value: Option<&[u8]>) {
         match value {
             Some(value) => self.field(value),
             None => self.null(),
@@ -183,6 +229,11 @@ impl CopyBuffer {
     pub(crate) const fn is_chunk(&self) -> bool {
         self.bytes.len() >= CHUNK
     }
+}
+
+/// A count as the table holds it.
+pub(crate) fn smallint(count: u16) -> i16 {
+    i16::try_from(count).unwrap_or(i16::MAX)
 }
 
 const fn postgres_day(day: Day) -> [u8; 4] {

@@ -3,25 +3,33 @@
 //! What can be told without the tables is told here: what the worker said, whether the bytes decode, and
 //! whether the id's day is kept. The rest of a record's fate is decided in [`crate::fate`].
 
-use millrace_schemas::{Decoded, Decoders, Fingerprint, TaskEventRef};
+use std::time::Duration;
 
+use millrace_schemas::{Day, Decoded, Decoders, Fingerprint, TaskEventRef};
+
+use crate::books::Outcome;
 use crate::copy::{Body, ResultRow};
 use crate::days::Retention;
 use crate::fate::Fate;
 use crate::fence::Locked;
 use crate::flush::Part;
 use crate::position::Consumer;
-use crate::rows::{DeadLetter, Ending, Reason, Settling};
+use crate::present::placed;
+use crate::rows::{DeadLetter, Due, Ending, Origin, ParkKind, Parking, Reason, Settling};
 
 /// A record on its way into the tables.
 #[derive(Debug)]
 pub(crate) struct Draft<'a> {
     pub partition: i32,
+    /// The book with which its log began.
+    pub log_book: i32,
     pub record: &'a Settling,
     /// `None` for bytes that do not decode.
     decoded: Option<Decoded<'a>>,
     pub fingerprint: Fingerprint,
     pub fate: Fate,
+    /// Whether that is the log that is read now.
+    pub in_open_log: bool,
     /// False when the database refused its dead letter together with a failed result.
     failed_result_allowed: bool,
 }
@@ -35,40 +43,74 @@ impl<'a> Draft<'a> {
         retention: Retention,
     ) -> Self {
         let decoded = decoders.decode(&record.value);
-        let refusal = of.refused.get(&record.offset);
+        let refusal = of.refused.get(&record.name());
         let fingerprint = decoded.as_ref().map_or(Fingerprint([0; 16]), |decoded| {
             decoded.event().fingerprint()
         });
         let fate = match (&decoded, refusal, &record.ending) {
             (_, Some(refusal), _) => Fate::Dead(Box::new(refusal.letter.clone())),
-            (_, None, Ending::Dead(letter)) => Fate::Dead(letter.clone()),
-            (Err(error), None, Ending::Payload) => Fate::Dead(Box::new(DeadLetter::about_event(
+            (_, None, Ending::Known(outcome)) => Fate::Known(*outcome),
+            (Err(_), None, Ending::Dead(letter)) => Fate::Dead(letter.clone()),
+            (Ok(_), None, Ending::Dead(letter)) if !letter.reason.was_worked_on() => {
+                Fate::Dead(letter.clone())
+            }
+            (Err(error), None, _) => Fate::Dead(Box::new(DeadLetter::about_event(
                 Reason::Undecodable,
                 error.to_string(),
             ))),
-            (Ok(decoded), None, Ending::Payload) => {
+            (Ok(decoded), None, ending) => {
                 let event = decoded.event();
                 let window = retention.window(locked.today);
                 if window.contains(&event.task_id.birth_day()) {
-                    Fate::Result
+                    of_ending(ending)
                 } else {
                     Fate::Dead(Box::new(out_of_range(&event, window.start(), window.end())))
                 }
             }
         };
+        let open = locked.log_book(of.partition).unwrap_or_default();
+        let log_book = match record.origin {
+            Origin::Log => open,
+            Origin::Parked { log_book, .. } => log_book,
+        };
         Self {
             partition: of.partition,
+            log_book,
             record,
             decoded: decoded.ok(),
             fingerprint,
             fate,
+            in_open_log: log_book == open,
             failed_result_allowed: refusal.is_none_or(|refusal| refusal.with_failed_result),
         }
     }
 
-    /// Partition and offset.
+    /// Partition and offset, as results keep it.
     pub(crate) const fn place(&self) -> (i32, i64) {
-        (self.partition, self.record.offset)
+        let offset = placed(self.record.offset, self.in_open_log);
+        (self.partition, offset)
+    }
+
+    /// Whether its offset is settled by this flush; else it was when the task was parked.
+    pub(crate) const fn is_from_log(&self) -> bool {
+        matches!(self.record.origin, Origin::Log)
+    }
+
+    /// Whether ids and keys have a say in how it ends: it was worked on or waits for it. A task that was
+    /// parked before was judged then, and waits on.
+    pub(crate) const fn is_judged(&self) -> bool {
+        match &self.fate {
+            Fate::Result => true,
+            Fate::Dead(letter) => letter.reason.was_worked_on(),
+            Fate::Parked(_) => {
+                self.is_from_log() || matches!(self.record.ending, Ending::Repeat(_))
+            }
+            Fate::Known(_)
+            | Fate::ResultBefore
+            | Fate::Duplicate { .. }
+            | Fate::DeadBefore
+            | Fate::ParkedBefore => false,
+        }
     }
 
     /// Whether its dead letter comes with a failed result, where the id is known and free.
@@ -87,17 +129,20 @@ impl<'a> Draft<'a> {
         consumer: &'d Consumer,
         locked: &Locked,
     ) -> Option<ResultRow<'d>> {
-        let body = match &self.fate {
-            Fate::Result => Body::Payload,
-            Fate::Duplicate {
-                first,
-                status,
-                row: true,
-            } => Body::DuplicateOf(*first, *status),
-            Fate::Duplicate { row: false, .. }
-            | Fate::ResultBefore
-            | Fate::Dead(_)
-            | Fate::DeadBefore => return None,
+        let body = match (&self.fate, &self.record.ending) {
+            (Fate::Result, Ending::Output(output)) => Body::Output(output),
+            (Fate::Result, Ending::Cancelled) => Body::Cancelled,
+            (Fate::Result, Ending::Expired) => Body::Expired,
+            (Fate::Result, _) => Body::Payload,
+            (
+                Fate::Duplicate {
+                    first,
+                    status,
+                    row: true,
+                },
+                _,
+            ) => Body::DuplicateOf(*first, *status),
+            _ => return None,
         };
         Some(ResultRow {
             event,
@@ -105,18 +150,40 @@ impl<'a> Draft<'a> {
             fingerprint: self.fingerprint,
             topic: &consumer.topic,
             partition: self.partition,
-            offset: self.record.offset,
+            offset: self.place().1,
             completed_at: locked.now,
+            run: self.record.run(),
+            attempts: self.record.attempts,
             body,
         })
     }
+
+    /// As what a parked task leaves the books; `None` when it stays in them, or was never in the open one.
+    pub(crate) fn ended_as(&self, first_offset: i64) -> Option<Outcome> {
+        let outcome = self.fate.outcome();
+        let is_booked = self.in_open_log && self.record.offset >= first_offset;
+        (is_booked && !self.is_from_log() && outcome != Outcome::Parked).then_some(outcome)
+    }
 }
 
-fn out_of_range(
-    event: &TaskEventRef<'_>,
-    oldest: &millrace_schemas::Day,
-    newest: &millrace_schemas::Day,
-) -> DeadLetter {
+/// What the worker said, before ids and keys are looked at.
+fn of_ending(ending: &Ending) -> Fate {
+    match ending {
+        Ending::Payload | Ending::Output(_) | Ending::Cancelled | Ending::Expired => Fate::Result,
+        Ending::Dead(letter) => Fate::Dead(letter.clone()),
+        Ending::Parked(parking) => Fate::Parked(parking.clone()),
+        Ending::Known(outcome) => Fate::Known(*outcome),
+        Ending::Repeat(key_hash) => Fate::Parked(Box::new(Parking {
+            kind: ParkKind::Behind,
+            key_hash: *key_hash,
+            due: Due::WithKey,
+            age: Duration::ZERO,
+            error: None,
+        })),
+    }
+}
+
+fn out_of_range(event: &TaskEventRef<'_>, oldest: &Day, newest: &Day) -> DeadLetter {
     DeadLetter::about_event(
         Reason::IdOutOfRange,
         format!(

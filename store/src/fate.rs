@@ -5,19 +5,24 @@
 //! come in one flush or in many, and again when the log is read again; where it was made from stale
 //! knowledge, the primary keys refuse it.
 
+use std::time::Duration;
+
 use millrace_schemas::{TaskEventRef, TaskId};
 
 use crate::books::Outcome;
 use crate::copy::Status;
 use crate::dedup::{Owners, Standing};
 use crate::draft::Draft;
-use crate::present::{Occupant, Present};
-use crate::rows::{DeadLetter, Reason};
+use crate::present::{Occupant, Present, State};
+use crate::rows::{DeadLetter, Due, Ending, ParkKind, Parking, Reason};
+
+/// How long after the first task of a key, which is for later, a repeat looks again how that one ended.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
 /// How a record ends, as far as is known.
 #[derive(Debug)]
 pub(crate) enum Fate {
-    /// A result of its own.
+    /// A result of its own: what the worker said stands.
     Result,
     /// Its result is there, from an earlier reading of the same offset.
     ResultBefore,
@@ -30,6 +35,12 @@ pub(crate) enum Fate {
     Dead(Box<DeadLetter>),
     /// It was set aside when this offset was read before; the letter and the row are there.
     DeadBefore,
+    /// It waits in the table of parked tasks.
+    Parked(Box<Parking>),
+    /// It was parked when this offset was read before, and waits still.
+    ParkedBefore,
+    /// A look-up found how this offset was settled before.
+    Known(Outcome),
 }
 
 impl Fate {
@@ -38,35 +49,63 @@ impl Fate {
             Self::Result | Self::ResultBefore => Outcome::Result,
             Self::Duplicate { .. } => Outcome::Duplicate,
             Self::Dead(_) | Self::DeadBefore => Outcome::DeadLetter,
+            Self::Parked(_) | Self::ParkedBefore => Outcome::Parked,
+            Self::Known(outcome) => *outcome,
         }
     }
 }
 
-/// Decides every draft. `owners` and `present` are what the tables hold, and grow by what is decided.
-pub(crate) fn decide(drafts: &mut [Draft<'_>], owners: &mut Owners, present: &mut Present) {
+/// Decides every draft. `owners` and `present` are what the tables hold, and grow by what is decided; `now` is
+/// the database's clock, in microseconds since the Unix epoch.
+pub(crate) fn decide(
+    drafts: &mut [Draft<'_>],
+    owners: &mut Owners,
+    present: &mut Present,
+    now: i64,
+) {
     for draft in drafts {
-        if present.has_letter(draft.place()) {
-            draft.fate = Fate::DeadBefore;
-            continue;
-        }
-        if let Some(fate) = decided(draft, owners, present) {
+        if let Some(fate) = decided(draft, owners, present, now) {
             draft.fate = fate;
         }
-        if let Some((id, occupant)) = occupant(draft) {
-            present.occupy(id, || occupant.build(draft));
+        if let Some((id, state)) = occupying(draft) {
+            present.occupy(id, || occupant(draft, state));
         }
     }
 }
 
-/// The new fate of a candidate for a result; `None` when it stays what it is.
-fn decided(draft: &Draft<'_>, owners: &mut Owners, present: &Present) -> Option<Fate> {
-    if !matches!(draft.fate, Fate::Result) {
-        return None;
+/// The new fate of a draft; `None` when it stays what it is.
+fn decided(draft: &Draft<'_>, owners: &mut Owners, present: &Present, now: i64) -> Option<Fate> {
+    let place = draft.place();
+    if draft.is_from_log() {
+        if present.is_parked(place) {
+            return Some(Fate::ParkedBefore);
+        }
+        if present.has_letter(place) {
+            return Some(Fate::DeadBefore);
+        }
     }
+    if matches!(draft.fate, Fate::Known(_)) {
+        // It may have ended since it was looked up.
+        let row = present.of(draft.event()?.task_id)?;
+        return (row.place == Some(place)).then(|| as_before(row));
+    }
+    if draft.is_judged() {
+        judged(draft, owners, present, now)
+    } else {
+        None
+    }
+}
+
+/// The fate of a task that was worked on, or waits for it, beside the tasks before it.
+fn judged(draft: &Draft<'_>, owners: &mut Owners, present: &Present, now: i64) -> Option<Fate> {
     let event = draft.event()?;
     let (id, place) = (event.task_id, draft.place());
     let (earlier, later) = match present.of(id) {
-        Some(row) if row.place == Some(place) => return Some(as_before(row)),
+        // The parked task that this is itself is nobody else's.
+        Some(row) if row.place == Some(place) => match row.state {
+            State::Parked { .. } if !draft.is_from_log() => (None, None),
+            State::Parked { .. } | State::Settled { .. } => return Some(as_before(row)),
+        },
         Some(row) if row.lies_behind(place) => (None, Some(row)),
         row => (row, None),
     };
@@ -79,10 +118,20 @@ fn decided(draft: &Draft<'_>, owners: &mut Owners, present: &Present) -> Option<
     let counts = |first| !present.of(first).is_some_and(|row| row.lies_behind(place));
     match standing {
         Some(Standing::DuplicateOf(first)) if counts(first) => {
-            return Some(Fate::Duplicate {
-                first,
-                status: present.of(first).map_or(Status::Success, |row| row.status),
-                row: event.reply && later.is_none(),
+            let wants_row = event.reply && later.is_none();
+            return Some(match present.of(first).map(|row| row.state) {
+                // The row would copy a status that is not there yet.
+                Some(State::Parked { delayed_until }) if wants_row => Fate::Parked(Box::new(
+                    behind_the_first(draft, &event, delayed_until, now),
+                )),
+                state => Fate::Duplicate {
+                    first,
+                    status: match state {
+                        Some(State::Settled { status, .. }) => status,
+                        Some(State::Parked { .. }) | None => Status::Success,
+                    },
+                    row: wants_row,
+                },
             });
         }
         Some(Standing::ConflictWith(first)) if counts(first) => {
@@ -96,23 +145,54 @@ fn decided(draft: &Draft<'_>, owners: &mut Owners, present: &Present) -> Option<
         }
         _ => {}
     }
-    if let Some(row) = later {
+    if let Some(row) = later.filter(|row| row.status().is_some()) {
         return Some(beside(draft, &event, row));
     }
-    // Only a task that runs owns its key: a repeat of one that was set aside is judged on its own.
+    // Only a task that runs, or waits to run, owns its key: a repeat of one that was set aside is judged on its
+    // own.
     if let Some(hash) = hash {
         owners.own(hash, id, draft.fingerprint);
     }
     None
 }
 
-/// The fate of a record whose id has the row of another record.
+/// How a repeat waits until it can be told how the first task of its key ended.
+fn behind_the_first(
+    draft: &Draft<'_>,
+    event: &TaskEventRef<'_>,
+    delayed_until: Option<i64>,
+    now: i64,
+) -> Parking {
+    let (kind, due) = match delayed_until {
+        Some(until) => {
+            let again = i64::try_from(LOOK_AGAIN.as_micros()).unwrap_or(0);
+            (
+                ParkKind::Delayed,
+                Due::At(until.max(now).saturating_add(again)),
+            )
+        }
+        None => (ParkKind::Behind, Due::WithKey),
+    };
+    let (age, error) = match &draft.record.ending {
+        Ending::Parked(parking) => (parking.age, parking.error.clone()),
+        _ => (Duration::ZERO, None),
+    };
+    Parking {
+        kind,
+        key_hash: event.lane_hash().unwrap_or(*event.task_id.as_bytes()),
+        due,
+        age,
+        error,
+    }
+}
+
+/// The fate of a record whose id has the row of another record, or is parked for another.
 fn beside(draft: &Draft<'_>, event: &TaskEventRef<'_>, row: &Occupant) -> Fate {
     let id = event.task_id;
     if *row.tenant == *event.tenant && row.fingerprint == draft.fingerprint {
         return Fate::Duplicate {
             first: id,
-            status: row.status,
+            status: row.status().unwrap_or(Status::Success),
             row: false,
         };
     }
@@ -124,16 +204,23 @@ fn beside(draft: &Draft<'_>, event: &TaskEventRef<'_>, row: &Occupant) -> Fate {
     )
 }
 
-/// The fate of a record whose own row is there, from an earlier reading of the same offset.
+/// The fate of a record of which the tables know from an earlier reading of the same offset.
 const fn as_before(row: &Occupant) -> Fate {
-    match (row.duplicate_of, row.status) {
-        (Some(first), status) => Fate::Duplicate {
+    match row.state {
+        State::Parked { .. } => Fate::ParkedBefore,
+        State::Settled {
+            duplicate_of: Some(first),
+            status,
+        } => Fate::Duplicate {
             first,
             status,
             row: false,
         },
-        (None, Status::Failed) => Fate::DeadBefore,
-        (None, Status::Success) => Fate::ResultBefore,
+        State::Settled {
+            status: Status::Failed,
+            ..
+        } => Fate::DeadBefore,
+        State::Settled { .. } => Fate::ResultBefore,
     }
 }
 
@@ -141,51 +228,57 @@ fn dead(reason: Reason, error: String) -> Fate {
     Fate::Dead(Box::new(DeadLetter::about_event(reason, error)))
 }
 
-/// What a decided draft puts into the table of results.
-struct Occupying {
-    status: Status,
-    duplicate_of: Option<TaskId>,
-}
-
-impl Occupying {
-    fn build(&self, draft: &Draft<'_>) -> Occupant {
-        let tenant = match (draft.event(), &draft.fate) {
-            (Some(event), _) => event.tenant,
-            (None, Fate::Dead(letter)) => letter.tenant.as_deref().unwrap_or_default(),
-            (None, _) => "",
-        };
-        Occupant {
-            tenant: tenant.into(),
-            fingerprint: draft.fingerprint,
-            place: Some(draft.place()),
-            status: self.status,
-            duplicate_of: self.duplicate_of,
-        }
-    }
-}
-
-fn occupant(draft: &Draft<'_>) -> Option<(TaskId, Occupying)> {
+/// The id that a decided draft takes, and how.
+fn occupying(draft: &Draft<'_>) -> Option<(TaskId, State)> {
     let id = draft.event().map(|event| event.task_id);
-    let (id, status, duplicate_of) = match &draft.fate {
-        Fate::Result => (id?, Status::Success, None),
+    let settled = |status, duplicate_of| State::Settled {
+        status,
+        duplicate_of,
+    };
+    Some(match &draft.fate {
+        Fate::Result => {
+            let status = match draft.record.ending {
+                Ending::Cancelled => Status::Cancelled,
+                Ending::Expired => Status::Expired,
+                _ => Status::Success,
+            };
+            (id?, settled(status, None))
+        }
         Fate::Duplicate {
             first,
             status,
             row: true,
-        } => (id?, *status, Some(*first)),
+        } => (id?, settled(*status, Some(*first))),
         Fate::Dead(letter) if draft.has_failed_result(letter) => {
-            (id.or(letter.task_id)?, Status::Failed, None)
+            (id.or(letter.task_id)?, settled(Status::Failed, None))
+        }
+        Fate::Parked(parking) => {
+            let delayed_until = match (parking.kind, parking.due) {
+                (ParkKind::Delayed, Due::At(micros)) => Some(micros),
+                (ParkKind::Delayed, Due::In(_) | Due::WithKey) => Some(0),
+                _ => None,
+            };
+            (id?, State::Parked { delayed_until })
         }
         Fate::Duplicate { row: false, .. }
         | Fate::ResultBefore
         | Fate::Dead(_)
-        | Fate::DeadBefore => return None,
+        | Fate::DeadBefore
+        | Fate::ParkedBefore
+        | Fate::Known(_) => return None,
+    })
+}
+
+fn occupant(draft: &Draft<'_>, state: State) -> Occupant {
+    let tenant = match (draft.event(), &draft.fate) {
+        (Some(event), _) => event.tenant,
+        (None, Fate::Dead(letter)) => letter.tenant.as_deref().unwrap_or_default(),
+        (None, _) => "",
     };
-    Some((
-        id,
-        Occupying {
-            status,
-            duplicate_of,
-        },
-    ))
+    Occupant {
+        tenant: tenant.into(),
+        fingerprint: draft.fingerprint,
+        place: Some(draft.place()),
+        state,
+    }
 }

@@ -13,11 +13,23 @@ use crate::position::{Consumer, Fence};
 use crate::rows::{Advance, is_storable_ms};
 use crate::trouble::Trouble;
 
+/// Where a partition stands while its row is locked.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Open {
+    pub partition: i32,
+    /// The book with which its log began.
+    pub log_book: i32,
+    /// Where its open book begins.
+    pub first_offset: i64,
+    /// Its position before this flush.
+    pub next_offset: i64,
+}
+
 /// What the database said when the rows were locked.
 #[derive(Debug)]
 pub(crate) struct Locked {
-    /// Partitions that matched, ascending, each with the book with which its log began.
-    pub partitions: Vec<(i32, i32)>,
+    /// Partitions that matched, ascending.
+    pub partitions: Vec<Open>,
     /// The database's clock, microseconds since the Unix epoch.
     pub now: i64,
     /// The database's day.
@@ -25,18 +37,23 @@ pub(crate) struct Locked {
 }
 
 impl Locked {
-    /// The book with which the partition's log began; `None` when the partition did not match.
-    pub(crate) fn log_book(&self, partition: i32) -> Option<i32> {
+    /// Where the partition stands; `None` when it did not match.
+    pub(crate) fn open(&self, partition: i32) -> Option<&Open> {
         let at = self
             .partitions
-            .binary_search_by_key(&partition, |(partition, _)| *partition)
+            .binary_search_by_key(&partition, |open| open.partition)
             .ok()?;
-        self.partitions.get(at).map(|(_, log_book)| *log_book)
+        self.partitions.get(at)
+    }
+
+    /// The book with which the partition's log began; `None` when the partition did not match.
+    pub(crate) fn log_book(&self, partition: i32) -> Option<i32> {
+        self.open(partition).map(|open| open.log_book)
     }
 
     /// Whether the partition matched.
     pub(crate) fn holds(&self, partition: i32) -> bool {
-        self.log_book(partition).is_some()
+        self.open(partition).is_some()
     }
 }
 
@@ -48,7 +65,7 @@ pub(crate) async fn lock(
 ) -> Result<Locked, Trouble> {
     let (partitions, seqs, claims) = columns(fences);
     let rows = sqlx::query(
-        "SELECT p.partition, p.log_book, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS now, \
+        "SELECT p.partition, p.log_book, p.first_offset, p.next_offset, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS now, \
            (now() AT TIME ZONE 'UTC')::date - DATE '1970-01-01' AS today \
          FROM partition_progress p \
          JOIN unnest($3::int[], $4::bigint[], $5::uuid[]) AS f(partition, seq, claim) USING (partition, seq) \
@@ -68,9 +85,12 @@ pub(crate) async fn lock(
         today: Day::new(0),
     };
     for row in &rows {
-        locked
-            .partitions
-            .push((row.try_get("partition")?, row.try_get("log_book")?));
+        locked.partitions.push(Open {
+            partition: row.try_get("partition")?,
+            log_book: row.try_get("log_book")?,
+            first_offset: row.try_get("first_offset")?,
+            next_offset: row.try_get("next_offset")?,
+        });
         locked.now = row.try_get("now")?;
         locked.today = Day::new(row.try_get("today")?);
     }
@@ -84,7 +104,7 @@ pub(crate) struct Move {
     pub fence: Fence,
     /// `None` leaves the position where it is: more of this flush is to come.
     pub advance: Option<Advance>,
-    /// One past the highest offset settled.
+    /// One past the highest offset settled from the log.
     pub high_offset: i64,
     pub counts: Counts,
 }
@@ -110,8 +130,14 @@ pub(crate) async fn advance(
         .iter()
         .map(|m| m.advance.map(|a| a.next_offset))
         .collect();
+    let windows: Vec<Option<i64>> = moves
+        .iter()
+        .map(|m| m.advance.and_then(|a| a.decode_window))
+        .collect();
     let done = sqlx::query(
-        "UPDATE partition_progress p SET seq = p.seq + 1, flushed_at = now(), unclean_starts = 0, \
+        "UPDATE partition_progress p SET seq = p.seq + 1, flushed_at = now(), \
+           unclean_starts = CASE WHEN f.next_offset > p.next_offset THEN 0 ELSE p.unclean_starts END, \
+           decode_window = coalesce(f.decode_window, p.decode_window), \
            next_offset = coalesce(f.next_offset, p.next_offset), \
            high_offset = greatest(p.high_offset, f.high_offset, f.next_offset), \
            leader_epoch = coalesce(f.leader_epoch, p.leader_epoch), \
@@ -120,9 +146,9 @@ pub(crate) async fn advance(
            dead_letters = p.dead_letters + f.dead_letters, parked = p.parked + f.parked, gaps = p.gaps + f.gaps, \
            lost = p.lost + f.lost \
          FROM unnest($3::int[], $4::bigint[], $5::uuid[], $6::bigint[], $7::bigint[], $8::int[], $9::bigint[], \
-           $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[], $14::bigint[], $15::bigint[]) \
+           $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[], $14::bigint[], $15::bigint[], $16::bigint[]) \
            AS f(partition, seq, claim, next_offset, high_offset, leader_epoch, frontier_ms, \
-             results, duplicates, dead_letters, parked, gaps, lost) \
+             results, duplicates, dead_letters, parked, gaps, lost, decode_window) \
          WHERE p.group_id = $1 AND p.topic = $2 AND p.partition = f.partition AND p.seq = f.seq AND p.claim = f.claim",
     )
     .bind(&consumer.group)
@@ -140,6 +166,7 @@ pub(crate) async fn advance(
     .bind(column(|m| m.counts.parked))
     .bind(column(|m| m.counts.gaps))
     .bind(column(|m| m.counts.lost))
+    .bind(&windows)
     .execute(connection)
     .await?;
     if done.rows_affected() == u64::try_from(moves.len()).unwrap_or(u64::MAX) {

@@ -1,6 +1,6 @@
 //! One attempt at a flush: a single transaction that begins with the fence and ends with COMMIT.
 //!
-//! Fence, look-ups, keys, rows, dead letters, position and books, in this order. Either all of it happens
+//! Fence, look-ups, keys, rows, dead letters, parked tasks, position and books, in this order. Either all of it happens
 //! for every partition that still matches, or nothing does. The writer repeats attempts; an attempt never
 //! does anything but its one transaction, and never decides what a failure means.
 
@@ -16,10 +16,11 @@ use crate::dead_letters::{self, Setting};
 use crate::dedup::KeyDays;
 use crate::draft::Draft;
 use crate::fate::{self, Fate};
-use crate::fence::{self, Explained, FenceLoss, Locked, Move};
+use crate::fence::{self, Explained, FenceLoss, Locked, Move, Open};
 use crate::look_up;
+use crate::parking;
 use crate::position::{Consumer, Fence};
-use crate::rows::{Advance, DeadLetter, Settling};
+use crate::rows::{Advance, DeadLetter, Origin, Settling};
 use crate::trouble::Trouble;
 
 /// A partition's part of an attempt.
@@ -29,9 +30,11 @@ pub(crate) struct Part<'a> {
     pub fence: Fence,
     pub records: &'a [Settling],
     /// Records that the database refused before.
-    pub refused: &'a HashMap<i64, Refusal>,
+    pub refused: &'a HashMap<(Option<i32>, i64), Refusal>,
     /// `None` while more of the same flush is to come.
     pub advance: Option<Advance>,
+    /// Where the position goes with the last part.
+    pub next_offset: i64,
     /// Outcomes of former parts of this flush that the position passes with this one.
     pub earlier: Counts,
 }
@@ -80,19 +83,35 @@ pub(crate) struct Landed {
     pub submitted: Vec<i64>,
     /// Reasons of the dead letters among them.
     pub reasons: Vec<crate::rows::Reason>,
+    /// What the books take in at once: parked tasks below the position that ended.
+    pub settled: Counts,
+    /// What they take in when the position passes, with the last part of the flush.
+    pub passed: Counts,
 }
 
 impl Landed {
-    fn of(drafts: &[Draft<'_>]) -> Self {
+    fn of(drafts: &[Draft<'_>], part: &Part<'_>, open: &Open) -> Self {
         let mut landed = Self::default();
         for draft in drafts {
-            landed.outcomes.push(draft.fate.outcome());
+            let (outcome, offset) = (draft.fate.outcome(), draft.record.offset);
+            landed.outcomes.push(outcome);
+            if draft.is_from_log() {
+                if offset < part.next_offset {
+                    landed.passed.count(outcome);
+                }
+            } else if let Some(to) = draft.ended_as(open.first_offset) {
+                if offset < open.next_offset {
+                    landed.settled.shift(Outcome::Parked, to);
+                } else if offset < part.next_offset {
+                    landed.passed.shift(Outcome::Parked, to);
+                }
+            }
             match &draft.fate {
                 Fate::Result => landed
                     .submitted
                     .extend(draft.event().map(|event| event.submitted_at)),
                 Fate::Dead(letter) => landed.reasons.push(letter.reason),
-                Fate::ResultBefore | Fate::Duplicate { .. } | Fate::DeadBefore => {}
+                _ => {}
             }
         }
         landed
@@ -251,7 +270,7 @@ fn days(drafts: &[Draft<'_>], setup: &Setup<'_>, locked: &Locked) -> BTreeSet<Da
     days
 }
 
-/// Decides how each record ends, and writes keys, results and dead letters.
+/// Decides how each record ends, and writes keys, results, dead letters and parked tasks.
 async fn settle(
     connection: &mut PgConnection,
     setup: &Setup<'_>,
@@ -261,10 +280,11 @@ async fn settle(
 ) -> Result<(), Trouble> {
     let (mut owners, mut present) =
         look_up::ask(connection, setup, drafts, locked, key_days).await?;
-    fate::decide(drafts, &mut owners, &mut present);
+    fate::decide(drafts, &mut owners, &mut present, locked.now);
     owners.write_new(connection, locked.today).await?;
     copy_rows(connection, &target(drafts), setup, drafts, locked).await?;
-    write_dead_letters(connection, setup.consumer, drafts, locked).await
+    write_dead_letters(connection, setup.consumer, drafts).await?;
+    parking::write(connection, setup.consumer, drafts, locked).await
 }
 
 /// The day's own table when all rows are of one day, which spares the routing; else the parent.
@@ -312,20 +332,20 @@ async fn write_dead_letters(
     connection: &mut PgConnection,
     consumer: &Consumer,
     drafts: &[Draft<'_>],
-    locked: &Locked,
 ) -> Result<(), Trouble> {
     let letters: Vec<Setting<'_>> = drafts
         .iter()
         .filter_map(|draft| match &draft.fate {
             Fate::Dead(letter) => Some(Setting {
                 partition: draft.partition,
-                log_book: locked.log_book(draft.partition)?,
+                log_book: draft.log_book,
+                in_open_log: draft.in_open_log,
                 record: draft.record,
                 letter,
                 event: draft.event(),
                 with_failed_result: draft.has_failed_result(letter),
             }),
-            Fate::Result | Fate::ResultBefore | Fate::Duplicate { .. } | Fate::DeadBefore => None,
+            _ => None,
         })
         .collect();
     dead_letters::write(connection, consumer, &letters).await
@@ -340,31 +360,29 @@ fn landed<'p, 'a>(
     let mut rest = drafts;
     let mut landed = Vec::with_capacity(parts.len());
     for (index, part) in parts.iter().enumerate() {
-        if !locked.holds(part.partition) {
+        let Some(open) = locked.open(part.partition) else {
             continue;
-        }
+        };
         let (own, others) = rest.split_at(part.records.len().min(rest.len()));
         rest = others;
-        landed.push((index, part, Landed::of(own)));
+        landed.push((index, part, Landed::of(own, part, open)));
     }
     landed
 }
 
 fn movement(part: &Part<'_>, landed: &Landed) -> Move {
-    let mut counts = Counts::default();
+    let mut counts = landed.settled;
     if let Some(advance) = part.advance {
-        counts = advance.counted + part.earlier;
-        for (record, outcome) in part.records.iter().zip(&landed.outcomes) {
-            if record.offset < advance.next_offset {
-                counts.count(*outcome);
-            }
-        }
+        counts += advance.counted + part.earlier + landed.passed;
     }
+    // Those that were parked are below it already, or of another log.
+    let from_log = |record: &&Settling| record.origin == Origin::Log;
+    let highest = part.records.iter().rev().find(from_log);
     Move {
         partition: part.partition,
         fence: part.fence,
         advance: part.advance,
-        high_offset: part.records.last().map_or(0, |record| record.offset + 1),
+        high_offset: highest.map_or(0, |record| record.offset + 1),
         counts,
     }
 }

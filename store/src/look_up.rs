@@ -1,7 +1,8 @@
 //! What a flush asks the tables before it decides how its records end.
 //!
-//! Keys are always looked up, since anybody may have used one before. Rows and letters of the records
-//! themselves are looked up only where they may be there: new offsets have none, by the fence.
+//! Keys are always looked up, since anybody may have used one before. Rows, parked tasks and letters of the
+//! records themselves are looked up only where they may be there, that is, where this may be a repeat, and where
+//! no primary key would refuse a second one.
 
 use std::collections::HashSet;
 
@@ -17,7 +18,8 @@ use crate::present::Present;
 use crate::trouble::Trouble;
 
 /// Asks for what the decision needs: the owners of keys; rows of those tasks, and of their repeats, that
-/// meet on a key; and, where this may be a repeat itself, rows and letters of all records.
+/// meet on a key, and of those that leave no row; and, where this may be a repeat itself, rows, letters and
+/// parked tasks of all records.
 pub(crate) async fn ask(
     connection: &mut PgConnection,
     setup: &Setup<'_>,
@@ -27,7 +29,7 @@ pub(crate) async fn ask(
 ) -> Result<(Owners, Present), Trouble> {
     let keyed: Vec<([u8; 16], TaskId)> = drafts
         .iter()
-        .filter(|draft| matches!(draft.fate, Fate::Result))
+        .filter(|draft| draft.is_judged())
         .filter_map(|draft| {
             let event = draft.event()?;
             Some((event.dedup_hash()?.0, event.task_id))
@@ -46,32 +48,59 @@ pub(crate) async fn ask(
     let plain = keyed.is_empty() && drafts.iter().all(|d| matches!(d.fate, Fate::Result));
     let mut present = Present::remembering(setup.footing == Footing::Repeat || !plain);
     let mut ids = meeting(&keyed, &owners);
-    if setup.footing == Footing::Repeat {
-        ids.extend(
-            drafts
-                .iter()
-                .filter_map(|draft| Some(draft.event()?.task_id)),
-        );
-    }
+    // The primary key refuses a second result. A task that is parked or fails has none to be refused.
+    let leaves_no_result = |draft: &&Draft<'_>| {
+        setup.footing == Footing::Repeat
+            || (draft.is_judged() && !matches!(draft.fate, Fate::Result))
+    };
+    ids.extend(
+        drafts
+            .iter()
+            .filter(leaves_no_result)
+            .filter_map(|draft| Some(draft.event()?.task_id)),
+    );
     present
-        .look_up_rows(connection, setup.consumer, ids.into_iter())
+        .look_up_rows(connection, setup.consumer, ids.iter().copied())
+        .await?;
+    present
+        .look_up_parked(
+            connection,
+            setup.consumer,
+            ids.into_iter(),
+            Some(setup.decoders),
+        )
         .await?;
     if setup.footing == Footing::Repeat {
-        let mut rest = drafts;
-        while let Some(first) = rest.first() {
-            let partition = first.partition;
-            let end = rest.partition_point(|draft| draft.partition <= partition);
-            let (own, others) = rest.split_at(end);
-            rest = others;
-            let last = own.last().map_or(0, |draft| draft.record.offset);
-            let range = (first.record.offset, last);
-            let log_book = locked.log_book(partition).unwrap_or_default();
-            present
-                .look_up_letters(connection, setup.consumer, partition, log_book, range)
-                .await?;
-        }
+        look_up_places(connection, setup, drafts, locked, &mut present).await?;
     }
     Ok((owners, present))
+}
+
+async fn look_up_places(
+    connection: &mut PgConnection,
+    setup: &Setup<'_>,
+    drafts: &[Draft<'_>],
+    locked: &Locked,
+    present: &mut Present,
+) -> Result<(), Trouble> {
+    let mut rest = drafts;
+    while let Some(first) = rest.first() {
+        let partition = first.partition;
+        let end = rest.partition_point(|draft| draft.partition <= partition);
+        let (own, others) = rest.split_at(end);
+        rest = others;
+        let mut from_log = own.iter().filter(|draft| draft.is_from_log());
+        let Some(first) = from_log.next() else {
+            continue;
+        };
+        let last = from_log.next_back().unwrap_or(first);
+        let range = (first.record.offset, last.record.offset);
+        let log_book = locked.log_book(partition).unwrap_or_default();
+        present
+            .look_up_places(connection, setup.consumer, partition, log_book, range)
+            .await?;
+    }
+    Ok(())
 }
 
 /// Tasks that are not the first of their key, and the owners whom they meet.

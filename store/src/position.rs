@@ -52,10 +52,27 @@ pub struct Progress {
     pub leader_epoch: Option<i32>,
     /// Up to when every record is settled, in milliseconds since the Unix epoch.
     pub frontier_ms: Option<i64>,
-    /// Claims since the last flush or clean release.
+    /// Claims since the position last moved or the last clean release.
     pub unclean_starts: i32,
+    /// The book with which the log began that is read now: offsets of another log name other records.
+    pub log_book: i32,
+    /// In careful mode, the task that was about to run.
+    pub suspect: Option<Suspect>,
+    /// Which of the last records did not decode: a bit each, the latest lowest, below a leading 1.
+    pub decode_window: Option<i64>,
     /// How the offsets of the open book ended.
     pub counts: Counts,
+}
+
+/// The task that ran alone when the worker was last heard of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Suspect {
+    /// The book with which its log began.
+    pub log_book: i32,
+    /// Its offset.
+    pub offset: i64,
+    /// How often it was started without an end.
+    pub starts: u16,
 }
 
 impl Progress {
@@ -72,6 +89,9 @@ impl Progress {
             leader_epoch: row.try_get("leader_epoch")?,
             frontier_ms: row.try_get("frontier_ms")?,
             unclean_starts: row.try_get("unclean_starts")?,
+            log_book: row.try_get("log_book")?,
+            suspect: suspect(row)?,
+            decode_window: row.try_get("decode_window")?,
             counts: Counts {
                 results: row.try_get("results")?,
                 duplicates: row.try_get("duplicates")?,
@@ -84,11 +104,24 @@ impl Progress {
     }
 }
 
+fn suspect(row: &PgRow) -> Result<Option<Suspect>, sqlx::Error> {
+    let log_book: Option<i32> = row.try_get("suspect_log_book")?;
+    let offset: Option<i64> = row.try_get("suspect_offset")?;
+    let starts: Option<i16> = row.try_get("suspect_starts")?;
+    Ok(log_book.zip(offset).map(|(log_book, offset)| Suspect {
+        log_book,
+        offset,
+        starts: starts
+            .and_then(|starts| u16::try_from(starts).ok())
+            .unwrap_or(0),
+    }))
+}
+
 macro_rules! progress_columns {
     () => {
         "p.partition, p.claim, p.owner, p.seq, p.book, p.first_offset, p.next_offset, p.high_offset, \
          p.leader_epoch, (extract(epoch FROM p.frontier_time) * 1000)::bigint AS frontier_ms, \
-         p.unclean_starts, p.results, p.duplicates, p.dead_letters, p.parked, p.gaps, p.lost"
+         p.unclean_starts, p.log_book, p.suspect_log_book, p.suspect_offset, p.suspect_starts, p.decode_window, p.results, p.duplicates, p.dead_letters, p.parked, p.gaps, p.lost"
     };
 }
 
@@ -190,6 +223,81 @@ pub async fn release(
     .execute(connection)
     .await?;
     Ok(done.rows_affected() == 1)
+}
+
+/// Notes which task is about to run alone, before it does, and returns how often that one was started, this
+/// time included; `None` when the claim is not ours any more. `seq` stays, since no flush depends on it.
+///
+/// # Errors
+/// When the database cannot be written; then the task must not be started.
+pub async fn note_suspect(
+    connection: &mut PgConnection,
+    consumer: &Consumer,
+    partition: i32,
+    claim: Uuid,
+    log_book: i32,
+    offset: i64,
+) -> Result<Option<u16>, Trouble> {
+    let starts: Option<i16> = sqlx::query_scalar(
+        "UPDATE partition_progress SET suspect_log_book = $5, suspect_offset = $6, \
+           suspect_starts = CASE WHEN suspect_log_book = $5 AND suspect_offset = $6 \
+             THEN least(suspect_starts + 1, 32767) ELSE 1 END::smallint \
+         WHERE group_id = $1 AND topic = $2 AND partition = $3 AND claim = $4 RETURNING suspect_starts",
+    )
+    .bind(&consumer.group)
+    .bind(&consumer.topic)
+    .bind(partition)
+    .bind(claim)
+    .bind(log_book)
+    .bind(offset)
+    .fetch_optional(connection)
+    .await?;
+    Ok(starts.map(|starts| u16::try_from(starts).unwrap_or(u16::MAX)))
+}
+
+/// Forgets the task that ran alone: it ended, or the partition is careful no more. Returns whether the claim
+/// is still ours.
+///
+/// # Errors
+/// When the database cannot be written.
+pub async fn clear_suspect(
+    connection: &mut PgConnection,
+    consumer: &Consumer,
+    partition: i32,
+    claim: Uuid,
+) -> Result<bool, Trouble> {
+    let done = sqlx::query(
+        "UPDATE partition_progress SET suspect_log_book = NULL, suspect_offset = NULL, suspect_starts = NULL \
+         WHERE group_id = $1 AND topic = $2 AND partition = $3 AND claim = $4",
+    )
+    .bind(&consumer.group)
+    .bind(&consumer.topic)
+    .bind(partition)
+    .bind(claim)
+    .execute(connection)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// The book with which the log of each of these partitions began. The latest seq is met first, so that dead
+/// versions of a row cost nothing.
+pub(crate) async fn log_books(
+    connection: &mut PgConnection,
+    consumer: &Consumer,
+    partitions: impl Iterator<Item = i32>,
+) -> Result<std::collections::HashMap<i32, i32>, Trouble> {
+    let partitions: std::collections::BTreeSet<i32> = partitions.collect();
+    let rows: Vec<(i32, i32)> = sqlx::query_as(
+        "SELECT f.partition, p.log_book FROM unnest($3::int[]) AS f(partition) CROSS JOIN LATERAL \
+           (SELECT log_book FROM partition_progress p WHERE p.group_id = $1 AND p.topic = $2 AND p.partition = f.partition \
+            ORDER BY p.seq DESC LIMIT 1) p",
+    )
+    .bind(&consumer.group)
+    .bind(&consumer.topic)
+    .bind(partitions.into_iter().collect::<Vec<_>>())
+    .fetch_all(connection)
+    .await?;
+    Ok(rows.into_iter().collect())
 }
 
 /// Every partition's row, by partition.

@@ -20,7 +20,7 @@ pub(crate) struct Progressing<'a> {
     landed: Landed,
     /// Outcomes that landed and that the position has not passed yet.
     earlier: Counts,
-    refused: HashMap<i64, Refusal>,
+    refused: HashMap<(Option<i32>, i64), Refusal>,
     end: Option<FenceLoss>,
     complete: bool,
 }
@@ -53,6 +53,7 @@ impl<'a> Progressing<'a> {
             records,
             refused: &self.refused,
             advance: (records.len() == rest.len()).then_some(self.share.advance),
+            next_offset: self.share.advance.next_offset,
             earlier: self.earlier,
         }
     }
@@ -61,13 +62,7 @@ impl<'a> Progressing<'a> {
         match end {
             PartEnd::Lost(loss) => self.end = Some(loss),
             PartEnd::Landed(landed) => {
-                let done = self.landed.outcomes.len();
-                for (record, outcome) in self.share.records.iter().skip(done).zip(&landed.outcomes)
-                {
-                    if record.offset < self.share.advance.next_offset {
-                        self.earlier.count(*outcome);
-                    }
-                }
+                self.earlier += landed.passed;
                 self.landed.outcomes.extend(landed.outcomes);
                 self.landed.submitted.extend(landed.submitted);
                 self.landed.reasons.extend(landed.reasons);
@@ -79,27 +74,27 @@ impl<'a> Progressing<'a> {
 
     /// Makes a dead letter of a record that the database refuses; when the letter is refused, too, it goes
     /// without its failed result. False when that was tried before: then only waiting is left.
-    pub(crate) fn refuse(&mut self, offset: i64, trouble: &Trouble) -> bool {
-        tracing::warn!(partition = self.share.partition, offset, error = %trouble, "the database refuses this record: dead letter");
-        if let Some(refusal) = self.refused.get_mut(&offset) {
+    pub(crate) fn refuse(&mut self, name: (Option<i32>, i64), trouble: &Trouble) -> bool {
+        tracing::warn!(partition = self.share.partition, offset = name.1, error = %trouble, "the database refuses this record: dead letter");
+        if let Some(refusal) = self.refused.get_mut(&name) {
             return std::mem::take(&mut refusal.with_failed_result);
         }
         let record = self
             .share
             .records
             .iter()
-            .find(|record| record.offset == offset);
+            .find(|record| record.name() == name);
         let refusal = match record.map(|record| &record.ending) {
             Some(Ending::Dead(letter)) => Refusal {
                 letter: DeadLetter::clone(letter),
                 with_failed_result: false,
             },
-            Some(Ending::Payload) | None => Refusal {
+            _ => Refusal {
                 letter: DeadLetter::about_event(Reason::RowRefused, trouble.to_string()),
                 with_failed_result: true,
             },
         };
-        self.refused.insert(offset, refusal);
+        self.refused.insert(name, refusal);
         true
     }
 
@@ -175,11 +170,11 @@ pub(crate) fn choose(shares: &[Progressing<'_>], cut: Cut, turn: usize) -> Optio
     }
 }
 
-/// The offset of the only record in the attempt, if there is only one.
-pub(crate) fn single_record(parts: &[Part<'_>]) -> Option<i64> {
+/// The name of the only record in the attempt, if there is only one.
+pub(crate) fn single_record(parts: &[Part<'_>]) -> Option<(Option<i32>, i64)> {
     match parts {
         [part] => match part.records {
-            [record] => Some(record.offset),
+            [record] => Some(record.name()),
             _ => None,
         },
         _ => None,

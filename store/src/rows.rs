@@ -27,7 +27,8 @@ pub struct Share {
     pub partition: i32,
     /// The fence as the last write of this claim left it.
     pub fence: Fence,
-    /// Ascending by (log book, offset); those from the log are of the open book.
+    /// Ascending by (log book, offset), at one place the record from the log first; those from the log are of
+    /// the open log.
     pub records: Vec<Settling>,
     /// Where the partition stands once these records are settled.
     pub advance: Advance,
@@ -84,6 +85,23 @@ pub enum Origin {
 }
 
 impl Settling {
+    /// What tells it from every other record of its share: the book of a parked one, and its offset.
+    pub(crate) const fn name(&self) -> (Option<i32>, i64) {
+        match self.origin {
+            Origin::Log => (None, self.offset),
+            Origin::Parked { log_book, .. } => (Some(log_book), self.offset),
+        }
+    }
+
+    /// 0, and one more with each redrive.
+    #[must_use]
+    pub const fn run(&self) -> i16 {
+        match self.origin {
+            Origin::Log => 0,
+            Origin::Parked { run, .. } => run,
+        }
+    }
+
     /// What it holds in memory, in bytes, beside its fixed size.
     #[must_use]
     pub fn held_bytes(&self) -> u64 {
@@ -91,7 +109,11 @@ impl Settling {
             Ending::Output(output) => output.body.len() + output.content_type.len(),
             Ending::Dead(letter) => letter.held_bytes(),
             Ending::Parked(parking) => parking.error.as_ref().map_or(0, String::len),
-            Ending::Payload | Ending::Cancelled | Ending::Expired | Ending::Known(_) => 0,
+            Ending::Payload
+            | Ending::Cancelled
+            | Ending::Expired
+            | Ending::Known(_)
+            | Ending::Repeat(_) => 0,
         };
         (self.value.len() + self.headers.as_bytes().len() + ending) as u64
     }
@@ -114,6 +136,9 @@ pub enum Ending {
     Parked(Box<Parking>),
     /// It was settled before, at this very offset, as a look-up has shown: nothing is written of it.
     Known(Outcome),
+    /// A look-up showed that its deduplication key is another task's, so it was not run. If the flush finds
+    /// that it is no longer so, it is parked behind the others of this key hash; without any it is due at once.
+    Repeat([u8; 16]),
 }
 
 /// What a handler returned.
@@ -267,8 +292,6 @@ pub struct DeadLetter {
     pub error: String,
     /// The record's key, where the event cannot tell it.
     pub key: Option<Vec<u8>>,
-    /// The record's headers, where they were kept.
-    pub headers: Vec<(String, Vec<u8>)>,
     /// The task's id, from the event or from a header.
     pub task_id: Option<TaskId>,
     /// The tenant, from the event or from a header.
@@ -277,12 +300,7 @@ pub struct DeadLetter {
 
 impl DeadLetter {
     fn held_bytes(&self) -> usize {
-        let headers: usize = self
-            .headers
-            .iter()
-            .map(|(name, value)| name.len() + value.len())
-            .sum();
-        self.error.len() + self.key.as_ref().map_or(0, Vec::len) + headers
+        self.error.len() + self.key.as_ref().map_or(0, Vec::len)
     }
 
     /// A dead letter about an event that decodes: the rest is read from the event.
@@ -292,7 +310,6 @@ impl DeadLetter {
             reason,
             error: error.into(),
             key: None,
-            headers: Vec::new(),
             task_id: None,
             tenant: None,
         }

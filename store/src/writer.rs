@@ -158,9 +158,9 @@ impl Writer {
                         match (single, smaller) {
                             // A row that would be refused may also be one that the id's own row keeps out.
                             _ if footing == Footing::New => self.look_up_first(&parts),
-                            (Some(offset), _) => {
+                            (Some(name), _) => {
                                 let share = chosen.first().and_then(|index| shares.get_mut(*index));
-                                if !share.is_some_and(|share| share.refuse(offset, &trouble)) {
+                                if !share.is_some_and(|share| share.refuse(name, &trouble)) {
                                     patience.wait(&trouble).await;
                                 }
                             }

@@ -5,36 +5,20 @@
 //! partition is in [`crate::PartitionMetrics`].
 
 use crate::definition::{Definition, Kind};
-use crate::latency::{LATENCY_BOUNDS, LatencyBatch, LatencyHistogram};
+use crate::latency::{LatencyBatch, LatencyHistogram};
 use crate::partition_metrics::PartitionMetrics;
 use crate::seconds_counter::SecondsCounter;
+use crate::task_metrics::{Outcome, TaskCounters};
+use crate::waiting_metrics::WaitingHandles;
 use metrics::{Counter, Gauge};
 use std::sync::Arc;
 use std::time::Duration;
 
-const TASKS: Definition = Definition {
-    name: "millrace_tasks_total",
-    kind: Kind::Counter,
-    labels: &["topic", "task_type", "outcome"],
-    help: "Tasks whose outcome is durable, by type and outcome.",
-};
 const END_TO_END: Definition = Definition {
     name: "millrace_end_to_end_seconds",
-    kind: Kind::Histogram(LATENCY_BOUNDS),
+    kind: Kind::Latency,
     labels: &["topic"],
     help: "Time from an event's submission to its committed result.",
-};
-const DUPLICATES: Definition = Definition {
-    name: "millrace_duplicates_total",
-    kind: Kind::Counter,
-    labels: &["topic"],
-    help: "Events dropped because their dedup key had been settled before.",
-};
-const DEAD_LETTERS: Definition = Definition {
-    name: "millrace_dead_letters_total",
-    kind: Kind::Counter,
-    labels: &["topic", "reason"],
-    help: "Events set aside as dead letters, by reason.",
 };
 const GAPS: Definition = Definition {
     name: "millrace_gaps_total",
@@ -86,10 +70,7 @@ const BACKPRESSURE: Definition = Definition {
 };
 
 pub(crate) const DEFINITIONS: &[&Definition] = &[
-    &TASKS,
     &END_TO_END,
-    &DUPLICATES,
-    &DEAD_LETTERS,
     &GAPS,
     &REBALANCES,
     &PARTITIONS_OWNED,
@@ -99,33 +80,6 @@ pub(crate) const DEFINITIONS: &[&Definition] = &[
     &LIMIT_BYTES,
     &BACKPRESSURE,
 ];
-
-/// The label value for whatever is not on a closed list.
-const OTHER: &str = "other";
-
-const DEAD_LETTER_REASONS: [&str; 10] = [
-    "undecodable",
-    "id_out_of_range",
-    "id_conflict",
-    "dedup_conflict",
-    "row_refused",
-    "unknown_type",
-    "permanent",
-    "attempts_exhausted",
-    "crashed_worker",
-    OTHER,
-];
-
-/// How a task ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// It has a result.
-    Success,
-    /// Its dedup key was settled before; it did not run, or its result was dropped.
-    Duplicate,
-    /// It was set aside with a reason.
-    DeadLetter,
-}
 
 /// What the group did to this worker's assignment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,22 +102,12 @@ pub enum Pressure {
 }
 
 #[derive(Debug)]
-struct TypeCounters {
-    task_type: String,
-    success: Counter,
-    duplicate: Counter,
-    dead_letter: Counter,
-}
-
-#[derive(Debug)]
 struct Handles {
     group: String,
     topic: String,
-    types: Vec<TypeCounters>,
-    other_type: TypeCounters,
+    tasks: TaskCounters,
+    waiting: WaitingHandles,
     end_to_end: LatencyHistogram,
-    duplicates: Counter,
-    dead_letters: Vec<(&'static str, Counter)>,
     gaps: Counter,
     assigned: Counter,
     revoked: Counter,
@@ -182,30 +126,17 @@ struct Handles {
 pub struct ConsumerMetrics(Arc<Handles>);
 
 impl ConsumerMetrics {
-    /// Handles for one worker. `task_types` are the registered ones; tasks of any other type are
-    /// counted under `other`, so that strangers cannot grow the number of series.
+    /// Handles for one worker. `task_types` are the registered ones, and a type's index is its place
+    /// in this list; tasks of any other type are counted under `other`, so that strangers cannot
+    /// grow the number of series.
     pub fn new(group: &str, topic: &str, task_types: &[&str]) -> ConsumerMetrics {
-        let of_type = |task_type: &str| {
-            let counter = |outcome: &str| TASKS.counter(&[topic, task_type, outcome]);
-            TypeCounters {
-                task_type: task_type.to_owned(),
-                success: counter("success"),
-                duplicate: counter("duplicate"),
-                dead_letter: counter("dead_letter"),
-            }
-        };
-        let dead_letters = DEAD_LETTER_REASONS
-            .map(|reason| (reason, DEAD_LETTERS.counter(&[topic, reason])))
-            .to_vec();
         let rebalances = |event: &str| REBALANCES.counter(&[topic, event]);
         ConsumerMetrics(Arc::new(Handles {
             group: group.to_owned(),
             topic: topic.to_owned(),
-            types: task_types.iter().map(|name| of_type(name)).collect(),
-            other_type: of_type(OTHER),
-            end_to_end: LatencyHistogram::new(END_TO_END.histogram(&[topic])),
-            duplicates: DUPLICATES.counter(&[topic]),
-            dead_letters,
+            tasks: TaskCounters::new(topic, task_types),
+            waiting: WaitingHandles::new(topic),
+            end_to_end: END_TO_END.latency(&[topic]),
             gaps: GAPS.counter(&[topic]),
             assigned: rebalances("assigned"),
             revoked: rebalances("revoked"),
@@ -225,21 +156,17 @@ impl ConsumerMetrics {
         PartitionMetrics::new(&self.0.group, &self.0.topic, partition)
     }
 
-    /// So many tasks of this type ended so, and it is durable. Duplicates and dead letters are
-    /// also counted on their own, by [`Self::duplicates`] and [`Self::dead_letters`].
+    /// So many tasks of the type with this index ended so, and it is durable; an index that nobody
+    /// registered counts as `other`. Duplicates, dead letters (failed tasks among them) and parked
+    /// tasks are also counted on their own, by [`Self::duplicates`], [`Self::dead_letters`] and
+    /// [`Self::parked`].
+    pub fn tasks_of(&self, task_type: usize, outcome: Outcome, count: u64) {
+        self.0.tasks.tasks(task_type, outcome, count);
+    }
+
+    /// The same as [`Self::tasks_of`] for who has only the type's name: it is looked up.
     pub fn tasks(&self, task_type: &str, outcome: Outcome, count: u64) {
-        let counters = self
-            .0
-            .types
-            .iter()
-            .find(|counters| counters.task_type == task_type)
-            .unwrap_or(&self.0.other_type);
-        match outcome {
-            Outcome::Success => &counters.success,
-            Outcome::Duplicate => &counters.duplicate,
-            Outcome::DeadLetter => &counters.dead_letter,
-        }
-        .increment(count);
+        self.tasks_of(self.0.tasks.index_of(task_type), outcome, count);
     }
 
     /// Submission to committed result, for the results of one flush. Empties the batch.
@@ -249,16 +176,50 @@ impl ConsumerMetrics {
 
     /// So many events were dropped as duplicates.
     pub fn duplicates(&self, count: u64) {
-        self.0.duplicates.increment(count);
+        self.0.tasks.duplicates(count);
     }
 
     /// So many dead letters for this reason; a reason that is not among the documented ones is
     /// counted as `other`.
     pub fn dead_letters(&self, reason: &str, count: u64) {
-        let known = self.0.dead_letters.iter().find(|(name, _)| *name == reason);
-        if let Some((_, counter)) = known.or(self.0.dead_letters.last()) {
-            counter.increment(count);
-        }
+        self.0.tasks.dead_letters(reason, count);
+    }
+
+    /// So many tasks were parked, by the kind that the table `parked_tasks` holds: `retry`,
+    /// `behind`, `delayed`, `running`, `redrive`; any other is counted as `other`.
+    pub fn parked(&self, kind: &str, count: u64) {
+        self.0.waiting.parked(kind, count);
+    }
+
+    /// So many parked tasks were loaded to be worked on.
+    pub fn woken(&self, count: u64) {
+        self.0.waiting.woken.increment(count);
+    }
+
+    /// How many tasks of one partition may be parked before it is paused.
+    pub fn partition_parked_limit(&self, count: u64) {
+        self.0.waiting.parked_limit.set(count as f64);
+    }
+
+    /// How many keys have work in memory.
+    pub fn lanes(&self, count: usize) {
+        self.0.waiting.lanes.set(count as f64);
+    }
+
+    /// How many tasks in memory wait for their next attempt.
+    pub fn waiting_retries(&self, count: usize) {
+        self.0.waiting.retries.set(count as f64);
+    }
+
+    /// How many partitions run one task at a time, since a task may have killed their worker.
+    pub fn careful_partitions(&self, count: usize) {
+        self.0.waiting.careful.set(count as f64);
+    }
+
+    /// How many task types and how many tenants are paused.
+    pub fn pauses(&self, task_types: usize, tenants: usize) {
+        self.0.waiting.paused_types.set(task_types as f64);
+        self.0.waiting.paused_tenants.set(tenants as f64);
     }
 
     /// So many offsets held no record.

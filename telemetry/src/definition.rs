@@ -4,6 +4,7 @@
 //! or without its help text. Names follow the Prometheus rules that `promtool check metrics`
 //! enforces: base units (`_seconds`, `_bytes`), counters end in `_total`.
 
+use crate::latency::LatencyHistogram;
 use crate::recorder::exporter;
 use crate::seconds_counter::SecondsCounter;
 use crate::standing_gauges::HeldGauge;
@@ -20,6 +21,8 @@ pub enum Kind {
     Gauge,
     /// A distribution over these upper bounds (ascending, without `+Inf`).
     Histogram(&'static [f64]),
+    /// A distribution of latencies over the bounds of [`LatencyBatch`](crate::LatencyBatch).
+    Latency,
 }
 
 /// One metric: what it is called and what it means.
@@ -38,8 +41,13 @@ pub struct Definition {
 /// Every metric of the workspace, in the order of the documentation.
 pub fn definitions() -> impl Iterator<Item = &'static Definition> {
     [
-        crate::consumer_metrics::DEFINITIONS,
         crate::partition_metrics::DEFINITIONS,
+        crate::task_metrics::DEFINITIONS,
+        crate::handler_metrics::DEFINITIONS,
+        crate::waiting_metrics::DEFINITIONS,
+        crate::consumer_metrics::DEFINITIONS,
+        crate::outbox_metrics::DEFINITIONS,
+        crate::policy_metrics::DEFINITIONS,
         crate::database_metrics::DEFINITIONS,
         crate::broker_metrics::DEFINITIONS,
         crate::producer_metrics::DEFINITIONS,
@@ -105,5 +113,12 @@ impl Definition {
     pub(crate) fn histogram(&self, values: &[&str]) -> Histogram {
         debug_assert!(matches!(self.kind, Kind::Histogram(_)));
         exporter().histogram(&self.key(values))
+    }
+
+    /// The latency histogram with these label values; it exists from now on, empty.
+    pub(crate) fn latency(&self, values: &[&str]) -> LatencyHistogram {
+        debug_assert_eq!(self.kind, Kind::Latency);
+        debug_assert_eq!(values.len(), self.labels.len(), "labels of {}", self.name);
+        exporter().latency(self, values)
     }
 }

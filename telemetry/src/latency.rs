@@ -1,10 +1,10 @@
 //! Latencies of single records, gathered by one thread and entered into a histogram once a flush.
 //!
-//! A [`LatencyBatch`] needs no atomics and no allocation: for each bucket it holds a count and a
-//! sum. A merge enters each bucket's mean as often as the bucket counts, so the histogram has the
-//! same counts and the same sum as if every latency had been recorded by itself.
+//! A [`LatencyBatch`] needs no atomics and no allocation, and a [`LatencyHistogram`] keeps counts
+//! and a sum, never samples: what a record costs does not depend on how many there are.
 
-use metrics::Histogram;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// Upper bounds in microseconds of every latency that is recorded a record at a time: 1 ms to
@@ -32,6 +32,8 @@ const BOUNDS_US: [u64; 20] = [
     1_800_000_000,
 ];
 
+const BUCKETS: usize = BOUNDS_US.len() + 1;
+
 const MICROS_PER_SECOND: f64 = 1e6;
 
 /// The same bounds in seconds.
@@ -45,15 +47,12 @@ pub(crate) const LATENCY_BOUNDS: &[f64] = &{
     bounds
 };
 
-#[derive(Clone, Copy, Debug, Default)]
-struct Bucket {
-    count: usize,
-    sum_us: u64,
-}
-
 /// Latencies gathered by one thread, to be merged into a [`LatencyHistogram`] once a flush.
 #[derive(Clone, Debug, Default)]
-pub struct LatencyBatch([Bucket; BOUNDS_US.len() + 1]);
+pub struct LatencyBatch {
+    counts: [u64; BUCKETS],
+    sum_us: u64,
+}
 
 impl LatencyBatch {
     /// Adds one latency in microseconds. A negative one (two machines' clocks disagree) counts
@@ -61,9 +60,9 @@ impl LatencyBatch {
     pub fn record_micros(&mut self, micros: i64) {
         let micros = u64::try_from(micros).unwrap_or(0);
         let at = BOUNDS_US.partition_point(|bound| *bound < micros);
-        if let Some(bucket) = self.0.get_mut(at) {
-            bucket.count += 1;
-            bucket.sum_us = bucket.sum_us.saturating_add(micros);
+        if let Some(count) = self.counts.get_mut(at) {
+            *count += 1;
+            self.sum_us = self.sum_us.saturating_add(micros);
         }
     }
 
@@ -74,28 +73,59 @@ impl LatencyBatch {
 
     /// How many latencies are in the batch.
     pub fn count(&self) -> u64 {
-        self.0.iter().map(|bucket| bucket.count as u64).sum()
+        self.counts.iter().sum()
     }
 }
 
-/// A handle to a latency histogram that takes whole batches.
-#[derive(Clone, Debug)]
-pub struct LatencyHistogram(Histogram);
+/// A latency histogram that takes whole batches. Clones count into the same series.
+#[derive(Clone, Debug, Default)]
+pub struct LatencyHistogram(Arc<Totals>);
+
+#[derive(Debug, Default)]
+struct Totals {
+    counts: [AtomicU64; BUCKETS],
+    sum_us: AtomicU64,
+}
+
+/// What a histogram holds at one moment.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Reading {
+    /// How many latencies are at or below each of [`LATENCY_BOUNDS`].
+    pub(crate) up_to: [u64; BOUNDS_US.len()],
+    /// How many there are.
+    pub(crate) count: u64,
+    /// Their sum in seconds.
+    pub(crate) sum: f64,
+}
 
 impl LatencyHistogram {
-    pub(crate) fn new(histogram: Histogram) -> LatencyHistogram {
-        LatencyHistogram(histogram)
-    }
-
     /// Adds the batch and leaves it empty for the next one.
     pub fn merge(&self, batch: &mut LatencyBatch) {
-        for bucket in batch.0.iter().filter(|bucket| bucket.count > 0) {
-            // Division of exact integers: the mean of a bucket does not leave the bucket.
-            let mean_us = bucket.sum_us as f64 / bucket.count as f64;
-            self.0
-                .record_many(mean_us / MICROS_PER_SECOND, bucket.count);
+        for (total, count) in self.0.counts.iter().zip(&batch.counts) {
+            if *count > 0 {
+                total.fetch_add(*count, Ordering::Relaxed);
+            }
         }
+        self.0.sum_us.fetch_add(batch.sum_us, Ordering::Relaxed);
         *batch = LatencyBatch::default();
+    }
+
+    /// The counts belong together; the sum may hold less or more than a batch that is merged at
+    /// this moment.
+    pub(crate) fn read(&self) -> Reading {
+        let mut count = 0;
+        let mut cumulated = self.0.counts.iter().map(|total| {
+            count += total.load(Ordering::Relaxed);
+            count
+        });
+        let up_to = std::array::from_fn(|_| cumulated.next().unwrap_or_default());
+        let count = cumulated.next().unwrap_or_default();
+        let sum_us = self.0.sum_us.load(Ordering::Relaxed);
+        Reading {
+            up_to,
+            count,
+            sum: sum_us as f64 / MICROS_PER_SECOND,
+        }
     }
 }
 
@@ -107,25 +137,9 @@ mod tests {
     )]
 
     use super::*;
-    use metrics::HistogramFn;
-    use std::sync::{Arc, Mutex};
-
-    #[derive(Default)]
-    struct Samples(Mutex<Vec<f64>>);
-
-    impl HistogramFn for Samples {
-        fn record(&self, value: f64) {
-            self.0.lock().unwrap().push(value);
-        }
-    }
-
-    fn bucket_counts(samples: &[f64]) -> Vec<usize> {
-        let below = |bound: &f64| samples.iter().filter(|sample| *sample <= bound).count();
-        LATENCY_BOUNDS.iter().map(below).collect()
-    }
 
     #[test]
-    fn a_merged_batch_equals_its_samples_recorded_one_by_one() {
+    fn merged_batches_count_each_sample_in_every_bucket_that_holds_it() {
         let samples_us: Vec<i64> = BOUNDS_US
             .iter()
             .flat_map(|bound| {
@@ -134,24 +148,25 @@ mod tests {
             })
             .chain([-5, 0, 9_000_000_000])
             .collect();
-        let one_by_one: Vec<f64> = samples_us
-            .iter()
-            .map(|us| (*us).max(0) as f64 / MICROS_PER_SECOND)
-            .collect();
+        let histogram = LatencyHistogram::default();
         let mut batch = LatencyBatch::default();
-        for us in &samples_us {
-            batch.record_micros(*us);
+        for samples in samples_us.chunks(7) {
+            for us in samples {
+                batch.record_micros(*us);
+            }
+            assert_eq!(batch.count(), samples.len() as u64);
+            histogram.clone().merge(&mut batch);
+            assert_eq!(batch.count(), 0, "the batch is ready for the next flush");
         }
-        assert_eq!(batch.count(), samples_us.len() as u64);
 
-        let merged = Arc::new(Samples::default());
-        LatencyHistogram::new(Histogram::from_arc(Arc::clone(&merged))).merge(&mut batch);
-
-        let merged = merged.0.lock().unwrap();
-        assert_eq!(merged.len(), one_by_one.len());
-        assert_eq!(bucket_counts(&merged), bucket_counts(&one_by_one));
-        let (a, b): (f64, f64) = (merged.iter().sum(), one_by_one.iter().sum());
-        assert!((a - b).abs() < 1e-6, "{a} {b}");
-        assert_eq!(batch.count(), 0, "the batch is ready for the next flush");
+        let counted: Vec<u64> = samples_us.iter().map(|us| (*us).max(0) as u64).collect();
+        let reading = histogram.read();
+        for (bound, up_to) in BOUNDS_US.iter().zip(reading.up_to) {
+            let expected = counted.iter().filter(|us| *us <= bound).count();
+            assert_eq!(up_to, expected as u64, "up to {bound} us");
+        }
+        assert_eq!(reading.count, counted.len() as u64);
+        let sum = counted.iter().sum::<u64>() as f64 / MICROS_PER_SECOND;
+        assert!((reading.sum - sum).abs() < 1e-6);
     }
 }

@@ -7,6 +7,7 @@
 use crate::definition::{Definition, Kind};
 use crate::standing_gauges::HeldGauge;
 use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 const LAG: Definition = Definition {
     name: "kafka_consumergroup_lag",
@@ -44,6 +45,18 @@ const STOPPED: Definition = Definition {
     labels: &["topic", "partition"],
     help: "1 while the partition stands still until somebody decides, else 0.",
 };
+const PARKED: Definition = Definition {
+    name: "millrace_partition_parked",
+    kind: Kind::Gauge,
+    labels: &["topic", "partition"],
+    help: "Tasks of the partition that are parked in the database.",
+};
+const FRONTIER_AGE: Definition = Definition {
+    name: "millrace_partition_frontier_age_seconds",
+    kind: Kind::Gauge,
+    labels: &["topic", "partition"],
+    help: "How long the first unsettled offset has not moved while work is pending; else 0.",
+};
 
 pub(crate) const DEFINITIONS: &[&Definition] = &[
     &LAG,
@@ -52,6 +65,8 @@ pub(crate) const DEFINITIONS: &[&Definition] = &[
     &LOG_END,
     &COMMITTED,
     &STOPPED,
+    &PARKED,
+    &FRONTIER_AGE,
 ];
 
 /// Records and seconds.
@@ -67,6 +82,8 @@ pub struct PartitionMetrics {
     log_end: OnceLock<HeldGauge>,
     committed: OnceLock<HeldGauge>,
     stopped: OnceLock<HeldGauge>,
+    parked: OnceLock<HeldGauge>,
+    frontier_age: OnceLock<HeldGauge>,
 }
 
 impl PartitionMetrics {
@@ -78,8 +95,11 @@ impl PartitionMetrics {
             log_end: OnceLock::new(),
             committed: OnceLock::new(),
             stopped: OnceLock::new(),
+            parked: OnceLock::new(),
+            frontier_age: OnceLock::new(),
         };
         metrics.stopped(false);
+        metrics.frontier_age(Duration::ZERO);
         metrics
     }
 
@@ -125,5 +145,16 @@ impl PartitionMetrics {
     /// Whether the partition stands still and needs a decision.
     pub fn stopped(&self, stopped: bool) {
         self.set(&self.stopped, &STOPPED, if stopped { 1.0 } else { 0.0 });
+    }
+
+    /// How many tasks of the partition are parked.
+    pub fn parked(&self, count: u64) {
+        self.set(&self.parked, &PARKED, count as f64);
+    }
+
+    /// How long the frontier, the first unsettled offset, has not moved although work is pending;
+    /// zero when none is.
+    pub fn frontier_age(&self, age: Duration) {
+        self.set(&self.frontier_age, &FRONTIER_AGE, age.as_secs_f64());
     }
 }

@@ -1,7 +1,7 @@
 //! What `producer emit` read, sent and refused.
 
 use crate::definition::{Definition, Kind};
-use crate::latency::{LATENCY_BOUNDS, LatencyBatch, LatencyHistogram};
+use crate::latency::{LatencyBatch, LatencyHistogram};
 use metrics::{Counter, Gauge};
 use std::sync::Arc;
 
@@ -25,7 +25,7 @@ const REJECTED: Definition = Definition {
 };
 const ACKNOWLEDGE_SECONDS: Definition = Definition {
     name: "millrace_emit_acknowledge_seconds",
-    kind: Kind::Histogram(LATENCY_BOUNDS),
+    kind: Kind::Latency,
     labels: &["topic"],
     help: "Time from handing an event to the client to its acknowledgement.",
 };
@@ -74,7 +74,7 @@ impl EmitMetrics {
             rejected: REJECT_REASONS
                 .map(|reason| (reason, REJECTED.counter(&[topic, reason])))
                 .to_vec(),
-            acknowledge_seconds: LatencyHistogram::new(ACKNOWLEDGE_SECONDS.histogram(&[topic])),
+            acknowledge_seconds: ACKNOWLEDGE_SECONDS.latency(&[topic]),
             queue: QUEUE.gauge(&[topic]),
         }))
     }

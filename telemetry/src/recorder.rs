@@ -7,9 +7,11 @@
 //!
 //! Upkeep does not depend on a listener: a thread of its own runs it every second, so the samples
 //! of histograms, which the exporter keeps until then, never hold more than a second's load.
+//! Latencies of single records do not go through the exporter, see [`crate::latency_series`].
 
-use crate::definition::{Kind, definitions};
-use crate::latency::LATENCY_BOUNDS;
+use crate::definition::{Definition, Kind, definitions};
+use crate::latency::{LATENCY_BOUNDS, LatencyHistogram};
+use crate::latency_series::LatencySeries;
 use crate::process_metrics;
 use crate::standing_gauges::{HeldGauge, StandingGauges};
 use metrics::{
@@ -55,10 +57,11 @@ pub fn render() -> String {
     exporter().render()
 }
 
-/// The exporter's recorder, and the gauges that it must not forget.
+/// The exporter's recorder, the gauges that it must not forget, and the latencies beside it.
 pub(crate) struct Exporter {
     recorder: PrometheusRecorder,
     standing: Mutex<StandingGauges>,
+    latencies: Mutex<LatencySeries>,
 }
 
 impl Exporter {
@@ -80,11 +83,14 @@ impl Exporter {
                 }
                 Kind::Gauge => recorder.describe_gauge(name, unit, help),
                 Kind::Histogram(_) => recorder.describe_histogram(name, unit, help),
+                // These bring their own help text.
+                Kind::Latency => {}
             }
         }
         Exporter {
             recorder,
             standing: Mutex::default(),
+            latencies: Mutex::default(),
         }
     }
 
@@ -94,6 +100,10 @@ impl Exporter {
 
     pub(crate) fn histogram(&self, key: &Key) -> Histogram {
         self.register_histogram(key, &METADATA)
+    }
+
+    pub(crate) fn latency(&self, definition: &Definition, values: &[&str]) -> LatencyHistogram {
+        self.latencies().histogram(definition, values)
     }
 
     /// A gauge that stays for the life of the process.
@@ -110,7 +120,7 @@ impl Exporter {
     pub(crate) fn render(&self) -> String {
         let mut standing = self.standing();
         standing.touch();
-        self.recorder.handle().render()
+        self.recorder.handle().render() + &self.latencies().render()
     }
 
     fn forget_idle(&self) {
@@ -134,6 +144,12 @@ impl Exporter {
     /// made and being noted here, a gauge cannot be forgotten.
     fn standing(&self) -> MutexGuard<'_, StandingGauges> {
         self.standing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn latencies(&self) -> MutexGuard<'_, LatencySeries> {
+        self.latencies
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 

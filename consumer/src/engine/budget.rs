@@ -157,6 +157,12 @@ impl Budget {
             .unwrap_or_default()
     }
 
+    /// Whether half of the limit is held, on either axis: what can wait elsewhere should.
+    #[must_use]
+    pub fn is_half_full(&self) -> bool {
+        self.held.reaches(self.limits.limit.part(1, 2))
+    }
+
     /// What may still be drained before pressure is soft.
     #[must_use]
     pub fn room(&self) -> Charge {

@@ -206,6 +206,21 @@ impl Ledger {
         Ok(())
     }
 
+    /// Changes how a settled record ended that the frontier has not passed: a parked task went on. False when
+    /// there is none here; the books then have it already.
+    pub fn change(&mut self, offset: Offset, outcome: Outcome) -> bool {
+        let at = self
+            .records
+            .binary_search_by_key(&offset, |record| record.offset);
+        match at.ok().and_then(|at| self.records.get_mut(at)) {
+            Some(record) if matches!(record.state, State::Settled(_)) => {
+                record.state = State::Settled(outcome);
+                true
+            }
+            _ => false,
+        }
+    }
+
     /// Settles many records, fastest in ascending order.
     ///
     /// # Errors

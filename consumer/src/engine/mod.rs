@@ -7,24 +7,48 @@
 //!   that partition, claims it again and seeks.
 
 mod budget;
+mod careful;
 mod charge;
 mod counts;
+mod decode_window;
+mod filter;
+mod key_hasher;
+mod lanes;
 mod ledger;
 mod misuse;
 mod offsets;
+pub mod retry;
+mod timers;
 
 pub use budget::{Budget, BudgetError, BudgetLimits, Pressure};
+pub use careful::{AloneEnd, CAREFUL_STARTS, Careful, Permit};
 pub use charge::Charge;
 pub use counts::{Counts, Outcome};
+pub use decode_window::DecodeWindow;
+pub use filter::CountingFilter;
+pub use key_hasher::KeyHasher;
+pub use lanes::{LaneKey, Laned, Lanes, Placed, Resolved, Spot};
 pub use ledger::{Advanced, Ledger, Opened, Pending, Plan};
 pub use misuse::LedgerError;
 pub use offsets::{LeaderEpoch, Offset, Partition};
+pub use retry::{Mode, Policy, PolicyError, Verdict, Why};
+pub use timers::{TimerKind, Timers};
 
 #[cfg(test)]
 mod budget_model_test;
+#[cfg(test)]
+mod careful_model;
+#[cfg(test)]
+mod careful_model_test;
+#[cfg(test)]
+mod filter_model_test;
 #[cfg(test)]
 mod ledger_model;
 #[cfg(test)]
 mod ledger_model_test;
 #[cfg(test)]
 mod ledger_test;
+#[cfg(test)]
+mod retry_test;
+#[cfg(test)]
+mod timers_model_test;

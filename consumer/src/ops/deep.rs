@@ -37,6 +37,8 @@ pub struct Deep {
     pub duplicates: i64,
     /// Set aside.
     pub dead_letters: i64,
+    /// Waiting in the table of parked tasks.
+    pub parked: i64,
     /// Offsets without a record.
     pub gaps: i64,
     /// No longer in the log, or in a day that is gone.
@@ -81,7 +83,7 @@ impl Deep {
         let mut findings = Vec::new();
         if self.missing > 0 {
             findings.push(format!(
-                "{} records of the log are neither result, duplicate nor dead letter",
+                "{} records of the log are neither result, duplicate, dead letter nor parked",
                 self.missing
             ));
         }
@@ -91,6 +93,7 @@ impl Deep {
                 ("results", counts.results, self.results),
                 ("duplicates", counts.duplicates, self.duplicates),
                 ("dead letters", counts.dead_letters, self.dead_letters),
+                ("parked tasks", counts.parked, self.parked),
                 ("gaps", counts.gaps, self.gaps),
             ] {
                 if booked != found {
@@ -108,6 +111,7 @@ impl Deep {
             match one {
                 Traced::Result => self.results += 1,
                 Traced::DeadLetter => self.dead_letters += 1,
+                Traced::Parked => self.parked += 1,
                 Traced::Duplicate => self.duplicates += 1,
                 Traced::Unverifiable => self.unverifiable += 1,
                 Traced::Missing => self.missing += 1,

@@ -108,6 +108,31 @@ impl Place {
             .collect())
     }
 
+    /// The first offset of each partition from a time on, in milliseconds since the Unix epoch; a partition
+    /// whose records are all older is left out.
+    ///
+    /// # Errors
+    /// When the brokers do not answer.
+    pub async fn offsets_at(
+        &self,
+        partitions: &[i32],
+        time_ms: i64,
+    ) -> anyhow::Result<BTreeMap<i32, i64>> {
+        let (client, topic) = (
+            Arc::clone(&self.claims.client),
+            self.consumer().topic.clone(),
+        );
+        let partitions: Vec<Partition> = partitions.iter().copied().map(Partition).collect();
+        let found = tokio::task::spawn_blocking(move || {
+            log::offsets_at(client.as_ref(), &topic, &partitions, time_ms, DEADLINE)
+        })
+        .await??;
+        Ok(found
+            .into_iter()
+            .filter_map(|(partition, offset)| Some((partition.0, offset?.0)))
+            .collect())
+    }
+
     /// The bounds, or none with a warning: for commands that can do without.
     pub async fn bounds_if_there(&self, partitions: &[i32]) -> BTreeMap<i32, Bounds> {
         match self.bounds(partitions).await {

@@ -1,15 +1,17 @@
 //! `consumer position show | set`: looking at positions beside the log, and moving them by hand.
 //!
 //! `show` makes the same checks as a worker does at a claim, so what it says is why a partition stands
-//! still. `set` books what a move loses or replays, and a running worker takes it up by itself.
+//! still. `set` books what a move loses or replays, and a running worker takes it up by itself. With `--withdraw`
+//! all that became of the range that is read again is taken back first.
 
 use std::collections::BTreeMap;
 
 use millrace_settings::exit;
-use millrace_store::moves::{self, Move, Moved, Why};
+use millrace_store::moves::{self, ClosedBook, Move, Moved, Why, Withdrawn};
 use millrace_store::position::{self, Progress};
 use millrace_store::{Purpose, deployment};
 
+use super::operator;
 use super::place::Place;
 use super::print::{or_dash, rows};
 use crate::exit_code::Refusal;
@@ -27,7 +29,15 @@ struct Line {
     book: Option<i32>,
     /// Why it stands still; null when it may go on.
     stopped: Option<String>,
+    /// Its former books, newest first.
+    history: Vec<ClosedBook>,
 }
+
+/// Former moves that are looked at, over all partitions.
+const MOST_MOVES: i64 = 1_000;
+
+/// Former moves that are told in words.
+const TOLD_MOVES: usize = 20;
 
 /// Prints positions, diagnoses and former moves. Exit code 3 when a partition needs a decision.
 ///
@@ -44,6 +54,7 @@ pub async fn show(args: &PlaceArgs) -> anyhow::Result<u8> {
     );
     let mut connection = place.claims.database.connect(Purpose::Reading).await?;
     let progress = by_partition(position::all(&mut connection, place.consumer()).await?);
+    let history = moves::history(&mut connection, place.consumer(), MOST_MOVES).await?;
     let lines: Vec<Line> = partitions
         .iter()
         .map(|partition| Line {
@@ -56,6 +67,11 @@ pub async fn show(args: &PlaceArgs) -> anyhow::Result<u8> {
             stopped: diagnosis
                 .get(partition)
                 .and_then(|reason| reason.as_ref().map(ToString::to_string)),
+            history: history
+                .iter()
+                .filter(|book| book.partition == *partition)
+                .cloned()
+                .collect(),
         })
         .collect();
     let columns = [
@@ -88,7 +104,7 @@ pub async fn show(args: &PlaceArgs) -> anyhow::Result<u8> {
             eprintln!("partition {}: {reason}", line.partition);
         }
     }
-    for book in moves::history(&mut connection, place.consumer(), 20).await? {
+    for book in history.iter().take(TOLD_MOVES) {
         eprintln!(
             "moved: partition {} from {} to {} at {} by {}: {}",
             book.partition,
@@ -136,15 +152,37 @@ pub async fn set(args: &PositionSetArgs) -> anyhow::Result<u8> {
         place.bounds(&chosen).await?,
         place.committed(&chosen).await?,
     );
+    if args.withdraw && other_log {
+        return Err(Refusal::usage(
+            "the log is another one: what became of the old log's records cannot run again, leave --withdraw out",
+        )
+        .into());
+    }
+    let times = match since_ms(args.to) {
+        Some(time) => Some(place.offsets_at(&chosen, time).await?),
+        None => None,
+    };
     let mut planned = Vec::with_capacity(chosen.len());
     for partition in &chosen {
+        let at_time = times
+            .as_ref()
+            .and_then(|times| times.get(partition).copied());
         let to = resolve(
             *partition,
             args.to,
+            at_time,
             progress.get(partition),
             bounds.get(partition),
             other_log,
         )?;
+        let ahead = progress.get(partition).filter(|row| to > row.next_offset);
+        if let Some(row) = ahead.filter(|_| args.withdraw) {
+            return Err(Refusal::usage(format!(
+                "partition {partition}: --withdraw goes back, and {to} lies ahead of the position {}",
+                row.next_offset
+            ))
+            .into());
+        }
         planned.push(Move {
             partition: *partition,
             to,
@@ -160,32 +198,32 @@ pub async fn set(args: &PositionSetArgs) -> anyhow::Result<u8> {
             log.partition_count = pinned.partition_count;
         }
     }
-    let moved = if args.dry_run {
-        planned
-            .iter()
-            .map(|one| preview(one, progress.get(&one.partition)))
-            .collect()
-    } else {
-        let why = Why {
-            reason: args.reason.clone(),
-            by: operator(),
-        };
-        moves::apply(&mut connection, place.consumer(), &planned, &log, &why).await?
+    let why = Why {
+        reason: args.reason.clone(),
+        by: args.by.by.clone().unwrap_or_else(operator::name),
     };
-    rows(
-        args.place.output.format,
-        &["partition", "from", "to", "lost", "replayed"],
-        &moved,
-        |one| {
-            vec![
-                one.partition.to_string(),
-                or_dash(one.from),
-                one.to.to_string(),
-                one.lost.to_string(),
-                one.replayed.to_string(),
-            ]
-        },
-    )?;
+    let consumer = place.consumer();
+    let moved = match (args.dry_run, args.withdraw) {
+        (false, false) => moves::apply(&mut connection, consumer, &planned, &log, &why).await?,
+        (false, true) => moves::withdraw(&mut connection, consumer, &planned, &log, &why).await?,
+        (true, withdraw) => {
+            let mut previews: Vec<Moved> = planned
+                .iter()
+                .map(|one| preview(one, progress.get(&one.partition)))
+                .collect();
+            if withdraw {
+                let counted = moves::count_withdrawn(&mut connection, consumer, &planned).await?;
+                for preview in &mut previews {
+                    preview.withdrawn = counted
+                        .iter()
+                        .copied()
+                        .find(|counted| counted.partition == preview.partition);
+                }
+            }
+            previews
+        }
+    };
+    print_moved(args, &moved)?;
     eprintln!(
         "{}",
         if args.dry_run {
@@ -195,6 +233,45 @@ pub async fn set(args: &PositionSetArgs) -> anyhow::Result<u8> {
         }
     );
     Ok(exit::DONE)
+}
+
+fn print_moved(args: &PositionSetArgs, moved: &[Moved]) -> anyhow::Result<()> {
+    let mut columns = vec!["partition", "from", "to", "lost", "replayed"];
+    if args.withdraw {
+        columns.extend(["results", "dead_letters", "parked", "dedup_keys"]);
+    }
+    rows(args.place.output.format, &columns, moved, |one| {
+        let mut cells = vec![
+            one.partition.to_string(),
+            or_dash(one.from),
+            one.to.to_string(),
+            one.lost.to_string(),
+            one.replayed.to_string(),
+        ];
+        if args.withdraw {
+            let rows_of = |of: fn(&Withdrawn) -> i64| or_dash(one.withdrawn.as_ref().map(of));
+            cells.extend([
+                rows_of(|rows| rows.results),
+                rows_of(|rows| rows.dead_letters),
+                rows_of(|rows| rows.parked),
+                rows_of(|rows| rows.dedup_keys),
+            ]);
+        }
+        cells
+    })
+}
+
+/// The time that a target names, in milliseconds since the Unix epoch.
+fn since_ms(target: Target) -> Option<i64> {
+    match target {
+        Target::Time(time) => Some(time),
+        Target::Ago(span) => {
+            let now = chrono::Utc::now().timestamp_millis();
+            let span = i64::try_from(span.as_millis()).unwrap_or(i64::MAX);
+            Some(now.saturating_sub(span))
+        }
+        Target::Earliest | Target::Latest | Target::At(_) | Target::By(_) => None,
+    }
 }
 
 fn by_partition(rows: Vec<Progress>) -> BTreeMap<i32, Progress> {
@@ -223,6 +300,7 @@ fn choose(wanted: &[Chosen], all: &[i32]) -> Result<Vec<i32>, Refusal> {
 fn resolve(
     partition: i32,
     target: Target,
+    at_time: Option<i64>,
     row: Option<&Progress>,
     bounds: Option<&Bounds>,
     other_log: bool,
@@ -236,6 +314,8 @@ fn resolve(
         (Target::Earliest, _) => bounds.start.0,
         (Target::Latest, _) => bounds.end.0,
         (Target::At(offset), _) => offset,
+        // Where every record is older, the next one to come is the first.
+        (Target::Time(_) | Target::Ago(_), _) => at_time.unwrap_or(bounds.end.0),
         (Target::By(_), _) if other_log => {
             return Err(Refusal::usage(
                 "a relative target means nothing in another log: give earliest, latest or an offset",
@@ -270,12 +350,6 @@ fn preview(one: &Move, row: Option<&Progress>) -> Moved {
         to: one.to,
         lost: by.max(0),
         replayed: (-by).max(0),
+        withdrawn: None,
     }
-}
-
-fn operator() -> String {
-    ["SUDO_USER", "USER", "LOGNAME"]
-        .iter()
-        .find_map(|name| std::env::var(name).ok().filter(|user| !user.is_empty()))
-        .unwrap_or_else(|| "unknown".to_owned())
 }

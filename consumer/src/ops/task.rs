@@ -34,6 +34,16 @@ pub async fn run(args: &TaskArgs) -> anyhow::Result<u8> {
                     println!("  {name:<13} {}", text(value));
                 }
             }
+            let more = [
+                ("parked", &report.parked),
+                ("progress", &report.progress),
+                ("cancel request", &report.cancel_request),
+            ];
+            for (name, value) in more {
+                if let Some(value) = value {
+                    println!("{name} {value}");
+                }
+            }
             for letter in &report.dead_letters {
                 println!("dead letter {letter}");
             }

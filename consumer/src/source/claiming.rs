@@ -12,7 +12,7 @@ use millrace_telemetry::ClaimResult;
 use rdkafka::consumer::Consumer as _;
 use rdkafka::topic_partition_list::{Offset as KafkaOffset, TopicPartitionList};
 
-use super::claims::{Ahead, ClaimAnswer, ClaimError};
+use super::claims::{Ahead, ClaimAnswer, ClaimError, Granted};
 use super::errand::{ClaimReport, DEADLINE, Errand};
 use super::leader_epoch::set_epoch;
 use super::owner::Owner;
@@ -20,6 +20,7 @@ use super::partition::Running;
 use super::standing::Standing;
 use super::stop::StopReason;
 use crate::engine::{Offset, Partition, Pressure};
+use crate::handlers::CancelReason;
 
 /// How long until a claim that failed is tried again.
 const CLAIM_AGAIN: Duration = Duration::from_millis(500);
@@ -76,7 +77,7 @@ impl Owner {
             errand
                 .confirm
                 .extend(confirm.map(|position| (partition, position)));
-            errand.learn |= matches!(reason, Some(StopReason::UnknownSchema { .. }));
+            errand.learn |= reason.as_ref().is_some_and(StopReason::may_be_learnt);
             errand
                 .waiting
                 .extend(reason.map(|reason| (partition, reason)));
@@ -95,6 +96,7 @@ impl Owner {
     /// Takes in what a claim brought back.
     pub(super) fn claim_answered(&mut self, report: ClaimReport) {
         if let Some(decoders) = report.decoders {
+            self.floor.attempts.learned(decoders.clone());
             self.decoders = Arc::new(decoders);
         }
         let current =
@@ -161,12 +163,18 @@ impl Owner {
         };
         match answer {
             ClaimAnswer::Stopped(reason) => self.stop_partition(partition, reason),
-            ClaimAnswer::Granted(progress) => {
+            ClaimAnswer::Granted(granted) => {
+                let Granted {
+                    progress,
+                    parked,
+                    decode_allowed,
+                } = *granted;
                 let Some(claim) = progress.claim else { return };
                 self.gauges.database.claim(ClaimResult::Claimed);
-                let mut running =
-                    Running::new(&progress, claim, self.gauges.consumer.partition(partition));
+                let metrics = self.gauges.consumer.partition(partition);
+                let mut running = Running::new(&progress, claim, parked, metrics);
                 running.vouched_gap = vouched;
+                running.decode_allowed = decode_allowed;
                 let fetched = self.fetch(partition, progress.next_offset, &running);
                 if let Err(error) = fetched {
                     tracing::warn!(partition, %error, "the claimed partition was not taken up: trying again");
@@ -186,6 +194,7 @@ impl Owner {
                 self.owned
                     .partitions
                     .insert(partition, Standing::Running(Box::new(running)));
+                self.floor.waking.soon();
             }
         }
     }
@@ -241,6 +250,7 @@ impl Owner {
             vouched,
         };
         self.attempts.remove(&partition);
+        self.stop_strays(CancelReason::PartitionLost);
         self.share_budget();
     }
 }

@@ -9,14 +9,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millrace_store::deployment::{self, Deployment};
-use millrace_store::frozen;
 use millrace_store::position::{self, Consumer, Progress};
-use millrace_store::{Database, Purpose, Trouble};
+use millrace_store::{Database, Purpose, Trouble, allowances, frozen, parked, progress};
 use rdkafka::consumer::{Consumer as _, StreamConsumer};
 use sqlx::PgConnection;
 
 use super::context::GroupContext;
 use super::log::{self, Bounds, LogError, LogIdentity};
+use super::parked_here::ParkedHere;
 use super::stop::StopReason;
 use crate::engine::{Offset, Partition};
 
@@ -51,9 +51,20 @@ pub struct Claims {
 #[derive(Debug)]
 pub enum ClaimAnswer {
     /// It is ours; work goes on here.
-    Granted(Box<Progress>),
+    Granted(Box<Granted>),
     /// It stands still until somebody decides.
     Stopped(StopReason),
+}
+
+/// A partition that was claimed.
+#[derive(Debug)]
+pub struct Granted {
+    /// Its row.
+    pub progress: Progress,
+    /// What waits in the database.
+    pub parked: ParkedHere,
+    /// Up to where records that do not decode are let pass.
+    pub decode_allowed: i64,
 }
 
 /// Nothing was decided: the database or the brokers did not answer, and it is tried again.
@@ -152,14 +163,47 @@ impl Claims {
         } else {
             self.ask_brokers(&passed).await?.bounds
         };
-        answers.extend(claimed.into_iter().map(|row| {
+        let allowed = allowances::all(&mut connection, &self.consumer).await?;
+        for row in claimed {
             let partition = row.partition;
-            match outside(&row, &bounds) {
-                Some(reason) => (partition, ClaimAnswer::Stopped(reason)),
-                None => (partition, ClaimAnswer::Granted(Box::new(row))),
-            }
-        }));
+            let answer = match outside(&row, &bounds) {
+                Some(reason) => ClaimAnswer::Stopped(reason),
+                None => {
+                    let allowance = allowed
+                        .iter()
+                        .find(|one| one.partition == partition && one.log_book == row.log_book);
+                    ClaimAnswer::Granted(Box::new(Granted {
+                        parked: self.parked(&mut connection, &row).await?,
+                        decode_allowed: allowance.map_or(0, |one| one.until_offset),
+                        progress: row,
+                    }))
+                }
+            };
+            answers.push((partition, answer));
+        }
         Ok(answers)
+    }
+
+    /// Reads what waits in the database, in statements after the claim's own: the claim waits for the former
+    /// owner's last flush, and a statement sees what was there when it began.
+    async fn parked(
+        &self,
+        connection: &mut PgConnection,
+        row: &Progress,
+    ) -> Result<ParkedHere, ClaimError> {
+        let mut here = ParkedHere::default();
+        let keys = &mut here.keys;
+        parked::each_key(connection, &self.consumer, row.partition, |key, depth| {
+            for _ in 0..depth {
+                keys.insert(&key);
+            }
+        })
+        .await?;
+        here.tasks = parked::depth_of(connection, &self.consumer, row.partition).await?;
+        if let Some(claim) = row.claim {
+            progress::sweep(connection, &self.consumer, row.partition, claim).await?;
+        }
+        Ok(here)
     }
 
     /// What would be answered, without claiming: for `position show`.

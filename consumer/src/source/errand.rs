@@ -97,7 +97,9 @@ impl Errand {
             let back: Vec<(i32, i64)> = answers
                 .iter()
                 .filter_map(|(partition, answer)| match answer {
-                    ClaimAnswer::Granted(progress) => Some((*partition, progress.next_offset)),
+                    ClaimAnswer::Granted(granted) => {
+                        Some((*partition, granted.progress.next_offset))
+                    }
                     ClaimAnswer::Stopped(_) => None,
                 })
                 .collect();

@@ -5,16 +5,17 @@
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use millrace_store::{End, Flush, Incidents, Outcome, Reason, Settling, ShareEnd};
+use millrace_store::{End, Flush, Incidents, Outcome, ParkKind, Reason, Settling, ShareEnd};
 use millrace_telemetry::{self as telemetry, DatabaseErrorKind, LatencyBatch, RedoPath};
 use rdkafka::consumer::Consumer as _;
 use rdkafka::topic_partition_list::{Offset as KafkaOffset, TopicPartitionList};
 
 use super::claims::Ahead;
+use super::in_air::{Settled, Tracked};
 use super::owner::Owner;
-use super::partition::Settled;
 use super::standing::Standing;
-use crate::engine::{Charge, Offset, Partition, Pressure};
+use crate::engine::{AloneEnd, Charge, Offset, Partition, Pressure, Spot};
+use crate::handlers::CancelReason;
 use crate::work::flusher::{Job, Landed};
 
 /// Most that one flush carries: larger ones gain nothing and only make the others wait.
@@ -48,9 +49,12 @@ impl Owner {
     /// The next flush of one writer: its partitions in turn, each time from another one on.
     fn gather(&mut self, lane: usize) -> Flush {
         let writers = self.writers.len();
+        let leaving = self.leaving.iter().flat_map(|leaving| leaving.rest.iter());
+        let leaving = leaving.map(|(partition, running)| (*partition, &**running));
         let mut ready: Vec<i32> = self
             .owned
             .running()
+            .chain(leaving)
             .filter(|(partition, running)| {
                 lane_of(*partition, writers) == lane && running.has_work()
             })
@@ -66,12 +70,12 @@ impl Owner {
         let mut flush = Flush::default();
         let mut wrong = Vec::new();
         for partition in ready {
-            let Some(running) = self
-                .owned
-                .partitions
-                .get_mut(&partition)
-                .and_then(Standing::running_mut)
-            else {
+            let owned = self.owned.partitions.get_mut(&partition);
+            let leaving = self.leaving.as_mut();
+            let Some(running) = owned.and_then(Standing::running_mut).or_else(|| {
+                let rest = leaving.and_then(|leaving| leaving.rest.get_mut(&partition));
+                rest.map(Box::as_mut)
+            }) else {
                 continue;
             };
             match running.cut(partition, room) {
@@ -123,10 +127,11 @@ impl Owner {
                 } => {
                     self.count(&outcomes, &reasons);
                     note_latencies(&mut latencies, &submitted);
+                    let now = Instant::now();
                     let Some(running) = self.find(partition, claim) else {
                         continue;
                     };
-                    match running.land(fence, &outcomes) {
+                    match running.land(fence, &outcomes, now) {
                         Ok(settled) => {
                             durable.push((partition, settled.next_offset));
                             self.settled(partition, claim, settled);
@@ -146,14 +151,96 @@ impl Owner {
 
     fn settled(&mut self, partition: i32, claim: uuid::Uuid, settled: Settled) {
         self.gauges.consumer.gaps(settled.gaps.unsigned_abs());
+        for (spot, tracked, outcome) in settled.heard {
+            self.heard(partition, claim, spot, &tracked, outcome);
+        }
         if self.is_running(partition, claim) {
-            if let Err(error) = self.budget.refund(Partition(partition), settled.charge) {
-                tracing::error!(%error, "the budget's books are wrong");
-                self.budget.forget(Partition(partition));
-            }
+            self.balance(partition);
             if self.budget.below_share_floor(Partition(partition)) {
                 self.let_go_on(partition);
             }
+        }
+    }
+
+    /// A task of whose landing somebody waits to hear.
+    fn heard(
+        &mut self,
+        partition: i32,
+        claim: uuid::Uuid,
+        spot: Spot,
+        tracked: &Tracked,
+        outcome: Outcome,
+    ) {
+        let parked = outcome == Outcome::Parked;
+        let Some(running) = self.find(partition, claim) else {
+            return;
+        };
+        if let Some(hash) = tracked.dedup
+            && let Some((lane, next)) = running.keyed.settled(hash, spot)
+        {
+            self.ask_again(partition, lane, next);
+        }
+        if tracked.becomes != Some(ParkKind::Running) {
+            self.alone_ended(partition, spot, AloneEnd::Durable);
+        }
+        let Some(running) = self.find(partition, claim) else {
+            return;
+        };
+        match tracked.becomes {
+            Some(ParkKind::Retry | ParkKind::Behind | ParkKind::Redrive) => {
+                if running.lanes.landed(tracked.lane) {
+                    self.floor.waking.soon();
+                }
+            }
+            Some(ParkKind::Running) if parked => running.follow(spot, true),
+            // It runs, and is a repeat of another task: what it does is not waited for.
+            Some(ParkKind::Running) => {
+                running.follow(spot, false);
+                if let Some((job, next)) = running.lanes.remove(tracked.lane, spot) {
+                    running.let_go(&job);
+                    self.lane_moved(partition, tracked.lane, next);
+                }
+                self.stop_attempts(CancelReason::Requested, |attempt| {
+                    attempt.offer.partition == partition && attempt.spot == spot
+                });
+            }
+            Some(ParkKind::Delayed) => self.floor.waking.soon(),
+            None if tracked.was.is_some() => {
+                if !running.lanes.has(tracked.lane)
+                    && running.parked.keys.may_contain(&tracked.key_hash)
+                {
+                    self.floor.waking.soon();
+                }
+            }
+            None => {}
+        }
+        if let Some(kind) = tracked.becomes.filter(|_| parked) {
+            self.gauges.consumer.parked(kind.as_str(), 1);
+        }
+    }
+
+    /// Takes over into the budget what a partition holds and holds no longer.
+    pub(super) fn balance(&mut self, partition: i32) {
+        let Some(running) = self.at_work(partition) else {
+            return;
+        };
+        let (charged, refunded) = running.take_charges();
+        self.budget.charge(Partition(partition), charged);
+        if let Err(error) = self.budget.refund(Partition(partition), refunded) {
+            tracing::error!(%error, "the budget's books are wrong");
+            self.budget.forget(Partition(partition));
+        }
+    }
+
+    /// The same for all partitions: attempts that ended and parked tasks that came belong to any of them.
+    pub(super) fn balance_all(&mut self) {
+        let partitions: Vec<i32> = self
+            .owned
+            .running()
+            .map(|(partition, _)| partition)
+            .collect();
+        for partition in partitions {
+            self.balance(partition);
         }
     }
 
@@ -254,6 +341,8 @@ impl Owner {
                 self.resume(&self.fetched());
                 for (_, running) in self.owned.running_mut() {
                     running.held_back = false;
+                    // Those that are full are held again at the next tick.
+                    running.is_full = false;
                 }
             }
             (Pressure::Open | Pressure::Soft, _) => {}
@@ -285,7 +374,8 @@ impl Owner {
             && running.held_back
         {
             running.held_back = false;
-            if self.pressure != Pressure::Hard {
+            let stays = running.is_full;
+            if !stays && self.pressure != Pressure::Hard {
                 self.resume(&[partition]);
             }
         }

@@ -22,6 +22,7 @@ use super::partition::Running;
 use super::standing::Standing;
 use super::stop::StopReason;
 use crate::engine::Partition;
+use crate::handlers::CancelReason;
 
 /// How long a revoke may wait for the flush in the air: short, since librdkafka holds every partition of
 /// this worker still meanwhile.
@@ -29,11 +30,16 @@ const LEAVE_DEADLINE: Duration = Duration::from_secs(4);
 /// How long giving a claim back may take on the way out.
 const RELEASE_DEADLINE: Duration = Duration::from_secs(3);
 
-/// Partitions on their way out, whose flush is still in the air.
+/// How long tasks that run may take on the way out before they are asked to stop.
+const RUN_ON: Duration = Duration::from_millis(1_500);
+
+/// Partitions on their way out, of which something runs or is not written yet.
 pub struct Leaving {
-    flying: BTreeMap<i32, Box<Running>>,
+    /// By number.
+    pub(super) rest: BTreeMap<i32, Box<Running>>,
     written: Vec<(i32, Fence)>,
     fetched: Vec<i32>,
+    asks_at: Instant,
     deadline: Instant,
 }
 
@@ -203,11 +209,13 @@ impl Owner {
             return;
         }
         tracing::info!(?partitions, "revoked: finishing what is in the air");
+        let now = Instant::now();
         let mut leaving = Leaving {
-            flying: BTreeMap::new(),
+            rest: BTreeMap::new(),
             written: Vec::new(),
             fetched: Vec::new(),
-            deadline: Instant::now() + LEAVE_DEADLINE,
+            asks_at: now + RUN_ON,
+            deadline: now + LEAVE_DEADLINE,
         };
         for partition in partitions {
             self.attempts.remove(&partition);
@@ -219,12 +227,8 @@ impl Owner {
             if let Some(Standing::Running(mut running) | Standing::Halting { mut running, .. }) =
                 standing
             {
-                running.drop_batch();
-                if running.is_flying() {
-                    leaving.flying.insert(partition, running);
-                } else {
-                    leaving.written.push((partition, running.fence));
-                }
+                running.begin_leaving();
+                leaving.rest.insert(partition, running);
             }
         }
         self.leaving = Some(leaving);
@@ -240,7 +244,28 @@ impl Owner {
             self.owned.partitions.remove(partition);
             self.budget.forget(Partition(*partition));
         }
+        self.stop_strays(CancelReason::PartitionLost);
         self.share_budget();
+    }
+
+    /// Attempts whose partition is not ours any more under their claim are asked to stop: their outcome would
+    /// not be written.
+    pub(super) fn stop_strays(&mut self, why: CancelReason) {
+        let ours: BTreeSet<(i32, i64)> = self
+            .owned
+            .running()
+            .map(|(partition, running)| (partition, running.token))
+            .chain(self.leaving.iter().flat_map(|leaving| {
+                let rest = leaving.rest.iter();
+                rest.map(|(partition, running)| (*partition, running.token))
+            }))
+            .collect();
+        self.floor
+            .careful
+            .forget(|offer| !ours.contains(&(offer.partition, offer.token)));
+        self.stop_attempts(why, |attempt| {
+            !ours.contains(&(attempt.offer.partition, attempt.offer.token))
+        });
     }
 
     fn answer_revoke(&self, fetched: &[i32]) {
@@ -280,40 +305,51 @@ impl Owner {
     /// A leaving partition that lost its fence has nothing more to wait for.
     pub(super) fn forget_leaving(&mut self, partition: i32) {
         if let Some(leaving) = &mut self.leaving {
-            leaving.flying.remove(&partition);
+            leaving.rest.remove(&partition);
         }
+        self.stop_strays(CancelReason::PartitionLost);
     }
 
-    /// Answers the revocation as soon as nothing is in the air.
+    /// Answers the revocation as soon as nothing runs and everything is written.
     pub(super) fn finish_leaving_when_written(&mut self) {
+        let attempts = &self.floor.attempts;
         if let Some(leaving) = &mut self.leaving {
-            let (written, flying): (BTreeMap<_, _>, BTreeMap<_, _>) =
-                std::mem::take(&mut leaving.flying)
-                    .into_iter()
-                    .partition(|(_, running)| !running.is_flying());
+            let (done, rest): (BTreeMap<_, _>, BTreeMap<_, _>) = std::mem::take(&mut leaving.rest)
+                .into_iter()
+                .partition(|(partition, running)| {
+                    running.is_written() && !attempts.any_of(*partition, running.token)
+                });
             leaving.written.extend(
-                written
-                    .into_iter()
+                done.into_iter()
                     .map(|(partition, running)| (partition, running.fence)),
             );
-            leaving.flying = flying;
-            if leaving.flying.is_empty() {
+            leaving.rest = rest;
+            if leaving.rest.is_empty() {
                 self.finish_leaving();
             }
         }
     }
 
-    /// Answers the revocation late rather than never: the fence makes a late flush harmless.
+    /// Asks what still runs to stop, and then answers the revocation late rather than never: the fence makes a
+    /// late flush harmless.
     pub(super) fn give_up_leaving(&mut self, at: Instant) {
-        if self
-            .leaving
-            .as_ref()
-            .is_some_and(|leaving| at >= leaving.deadline)
-        {
+        let Some(leaving) = &mut self.leaving else {
+            return;
+        };
+        if at >= leaving.deadline {
             tracing::warn!(
-                "a flush is still in the air: the partitions are given up without waiting for it"
+                "something still runs or is still in the air: the partitions are given up without waiting for it"
             );
             self.finish_leaving();
+        } else if at >= leaving.asks_at {
+            let going: BTreeSet<(i32, i64)> = leaving
+                .rest
+                .iter()
+                .map(|(partition, running)| (*partition, running.token))
+                .collect();
+            self.stop_attempts(CancelReason::PartitionLost, |attempt| {
+                going.contains(&(attempt.offer.partition, attempt.offer.token))
+            });
         }
     }
 
@@ -322,6 +358,7 @@ impl Owner {
             return;
         };
         self.answer_revoke(&leaving.fetched);
+        self.stop_strays(CancelReason::PartitionLost);
         let (claims, written) = (self.claims.clone(), leaving.written);
         tokio::spawn(async move { release(&claims, written).await });
     }
@@ -336,7 +373,7 @@ impl Owner {
         let leaving = self
             .leaving
             .as_mut()
-            .and_then(|leaving| leaving.flying.get_mut(&partition))
+            .and_then(|leaving| leaving.rest.get_mut(&partition))
             .map(Box::as_mut);
         [owned, leaving]
             .into_iter()

@@ -229,6 +229,36 @@ pub fn committed<C: ConsumerContext>(
     Ok(found)
 }
 
+/// Asks for the first offset of each of `partitions` whose record is not older than `time_ms`, milliseconds
+/// since the Unix epoch; `None` when all its records are older.
+///
+/// # Errors
+/// As [`bounds`].
+pub fn offsets_at<C: ConsumerContext>(
+    consumer: &impl Consumer<C>,
+    topic: &str,
+    partitions: &[Partition],
+    time_ms: i64,
+    timeout: Duration,
+) -> Result<BTreeMap<Partition, Option<Offset>>, LogError> {
+    const ASKED: &str = "offsets at a time";
+    let unanswered = |error| LogError::new(topic, ASKED, error);
+    let times =
+        list(topic, partitions, rdkafka::Offset::Offset(time_ms.max(0))).map_err(unanswered)?;
+    let answer = consumer
+        .offsets_for_times(times, timeout)
+        .map_err(unanswered)?;
+    let mut found = BTreeMap::new();
+    for element in answer.elements_for_topic(topic) {
+        let partition = Partition(element.partition());
+        element
+            .error()
+            .map_err(|e| LogError::of_partition(topic, partition, ASKED, e))?;
+        found.insert(partition, exact(element.offset()));
+    }
+    Ok(found)
+}
+
 /// One edge of each partition's log: a look-up by time, where Kafka takes the two logical offsets
 /// for the two ends of time.
 fn edges<C: ConsumerContext>(

@@ -3,21 +3,29 @@
 //! Everything that happens to a partition happens in that task, so nothing here is shared or locked.
 //! Claims, questions to the brokers and flushes run beside it and come back as plain values.
 
+mod admission;
+mod alone;
 mod claiming;
 pub mod claims;
 pub mod context;
+mod ended;
 mod errand;
 mod flow;
 mod group;
+mod in_air;
 mod intake;
 pub mod leader_epoch;
 pub mod log;
 #[cfg(test)]
 mod log_test;
 pub mod owner;
+mod parked_here;
 mod partition;
 mod standing;
+mod starting;
 mod statistics;
 pub mod stop;
 mod topic_id;
+mod vigil;
+mod waking;
 mod watch;

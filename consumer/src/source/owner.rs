@@ -26,12 +26,16 @@ use super::group::Leaving;
 use super::standing::Owned;
 use super::watch::{Watch, Watched};
 use crate::engine::{Budget, BudgetLimits, Charge, Pressure};
+use crate::handlers::{CancelReason, Completions, ProgressNotes};
+use crate::work::floor::{Floor, News};
 use crate::work::flusher::{Landed, WriterLane};
 
 /// How often the owner looks up from polling.
 const TICK: Duration = Duration::from_millis(50);
 /// How long leaving the group may take.
 const LEAVE_GROUP_DEADLINE: Duration = Duration::from_secs(10);
+/// How long before the end of a shutdown tasks that still run are asked to stop.
+const LAST_CALL: Duration = Duration::from_secs(5);
 /// Most records taken in one go before it looks around again.
 const DRAIN: usize = 500;
 
@@ -46,6 +50,10 @@ pub struct OwnerSettings {
     pub exit_when_idle: Option<Duration>,
     /// How long a shutdown may take to drain.
     pub shutdown_deadline: Duration,
+    /// A frontier that has not moved for so long while nothing is known to hold it up ends the worker.
+    pub stuck_after: Duration,
+    /// Most parked tasks of one partition; beyond it the partition is read no further until there are fewer.
+    pub most_parked: i64,
 }
 
 /// Why the owner ended.
@@ -79,6 +87,19 @@ pub enum OwnerError {
     /// A writer ended, which it never does by itself.
     #[error("a writer has ended: this is a defect of Millrace; what was not written is read again")]
     WriterGone,
+    /// A partition did not move on, though nothing that is known held it up.
+    #[error(
+        "partition {partition} has not moved on from offset {offset} for {for_seconds} s, though nothing holds it up: this is a \
+         defect of Millrace. The worker ends, so that another one takes the partition; nothing is lost"
+    )]
+    Stuck {
+        /// The partition.
+        partition: i32,
+        /// Where it stands.
+        offset: i64,
+        /// For how long.
+        for_seconds: u64,
+    },
     /// The client could not subscribe.
     #[error("subscribing to topic {topic}: {source}")]
     Subscribe {
@@ -87,6 +108,18 @@ pub enum OwnerError {
         /// What the client says.
         source: KafkaError,
     },
+}
+
+/// What a worker needs to run tasks.
+pub struct Work {
+    /// Handlers, policies, attempts.
+    pub floor: Floor,
+    /// Attempts that ended.
+    pub completions: Completions,
+    /// What handlers say of their progress.
+    pub notes: ProgressNotes,
+    /// Answers to questions that were asked beside the loop.
+    pub news: UnboundedReceiver<News>,
 }
 
 /// The metrics that the owner feeds.
@@ -123,6 +156,11 @@ pub struct Owner {
     pub(super) health: Health,
     pub(super) fatal: Option<KafkaError>,
     pub(super) writer_gone: bool,
+    pub(super) stuck: Option<OwnerError>,
+    pub(super) floor: Floor,
+    completions: Completions,
+    notes: ProgressNotes,
+    news: UnboundedReceiver<News>,
     events: UnboundedReceiver<GroupEvent>,
     pub(super) answers: UnboundedSender<ClaimReport>,
     answered: UnboundedReceiver<ClaimReport>,
@@ -145,6 +183,7 @@ impl Owner {
         events: UnboundedReceiver<GroupEvent>,
         gauges: Gauges,
         health: Health,
+        work: Work,
     ) -> Self {
         let (landings, landed) = mpsc::unbounded_channel();
         let (answers, answered) = mpsc::unbounded_channel();
@@ -176,6 +215,11 @@ impl Owner {
             health,
             fatal: None,
             writer_gone: false,
+            stuck: None,
+            floor: work.floor,
+            completions: work.completions,
+            notes: work.notes,
+            news: work.news,
             events,
             answers,
             answered,
@@ -201,6 +245,7 @@ impl Owner {
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let ended = loop {
             let polling = self.pressure == Pressure::Open && self.has_room();
+            let next_retry = self.floor.next_retry();
             tokio::select! {
                 biased;
                 () = stop.cancelled(), if self.stopping.is_none() => self.begin_stop(),
@@ -215,12 +260,25 @@ impl Owner {
                 Some(report) = self.answered.recv() => self.claim_answered(report),
                 Some(landed) = self.landed.recv() => self.landed(landed),
                 Some(watched) = self.watched.recv() => self.watched(watched),
+                Some(news) = self.news.recv() => self.take_news(news),
+                finished = self.completions.recv() => {
+                    self.finished(finished);
+                    self.balance_all();
+                }
+                () = until(next_retry), if next_retry.is_some() => {}
                 received = client.recv(), if polling => {
                     self.receive(received);
                     self.drain(&client);
                 }
             }
+            self.wake_retries(Instant::now());
+            self.start_ready();
+            self.floor.scout.send();
             self.dispatch();
+            if let Some(stuck) = self.stuck.take() {
+                client.context().close();
+                return Err(stuck);
+            }
             if self.writer_gone || self.writers.iter().any(WriterLane::is_gone) {
                 client.context().close();
                 return Err(OwnerError::WriterGone);
@@ -267,6 +325,9 @@ impl Owner {
     fn begin_stop(&mut self) {
         tracing::info!("stopping: what was taken is written, then the group is left");
         self.stopping = Some(Instant::now() + self.settings.shutdown_deadline);
+        for (_, running) in self.owned.running_mut() {
+            running.begin_leaving();
+        }
     }
 
     /// Whether no more records are taken in.
@@ -276,9 +337,31 @@ impl Owner {
 
     fn tick(&mut self) {
         let at = Instant::now();
+        if self.floor.look_up() {
+            self.heed_wishes();
+        }
+        while let Some(note) = self.notes.try_recv() {
+            self.note_progress(note);
+        }
+        self.mind_attempts(at);
+        self.offer_held();
+        self.report_progress(at);
+        self.watch_frontiers(at);
+        self.trim_lanes(at);
+        self.hold_full_partitions();
+        self.ask_for_parked(at);
+        self.balance_all();
+        self.floor.show_metrics();
         self.press(at);
         self.ask_due_claims(at);
         self.give_up_leaving(at);
+        self.finish_leaving_when_written();
+        self.finish_halting();
+        if let Some(deadline) = self.stopping
+            && at + LAST_CALL >= deadline
+        {
+            self.stop_attempts(CancelReason::Shutdown, |_| true);
+        }
         self.look_around(at);
         self.note_idleness(at);
     }
@@ -294,7 +377,11 @@ impl Owner {
     fn ended(&self) -> Option<Ended> {
         if let Some(deadline) = self.stopping {
             let written = self.leaving.is_none()
-                && self.owned.running().all(|(_, running)| running.is_idle());
+                && self.floor.attempts.is_empty()
+                && self
+                    .owned
+                    .running()
+                    .all(|(_, running)| running.is_written());
             if written {
                 return Some(Ended::Drained);
             }
@@ -332,6 +419,14 @@ impl Owner {
         {
             tracing::warn!("leaving the group took over 10 s: its session times out by itself");
         }
+    }
+}
+
+/// Waits until then, or for ever.
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -1,16 +1,25 @@
-//! One partition while it runs: its ledger, the batch that fills, and the flush that is in the air.
+//! One partition while it runs: its ledger, its lanes, the batch that fills, and the flush that is in the air.
 //!
 //! Lives from a granted claim to the next loss of it, and is dropped whole: nothing of it outlives its
-//! claim. At most one flush of a partition is in the air, so `seq` is always known.
+//! claim. At most one flush of a partition is in the air, so `seq` is always known. What is held in memory is
+//! counted here and taken over into the worker's budget by [`Running::take_charges`].
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::time::Instant;
 
 use millrace_store::position::{Fence, Progress};
-use millrace_store::{Advance, Ending, Outcome, Settling, Share};
+use millrace_store::{Advance, Due, Ending, Origin, Outcome, ParkKind, Settling, Share};
 use millrace_telemetry::PartitionMetrics;
 use uuid::Uuid;
 
-use crate::engine::{Charge, LeaderEpoch, Ledger, LedgerError, Offset};
+use super::in_air::{InAir, Settled, Tracked, kind_of, spot_of};
+use super::parked_here::ParkedHere;
+use crate::engine::{
+    Careful, Charge, DecodeWindow, LaneKey, Laned as _, Lanes, LeaderEpoch, Ledger, LedgerError,
+    Offset, Spot,
+};
+use crate::work::job::Job;
+use crate::work::keyed::Keyed;
 
 /// Most records of one partition that may lie beyond its frontier.
 const SPAN_CAP: u64 = 1_000_000;
@@ -20,95 +29,303 @@ const SPAN_CAP: u64 = 1_000_000;
 pub struct Running {
     /// The claim and the seq that the next flush expects.
     pub fence: Fence,
+    /// The seq at the claim: a number that only grows, for systems that handlers write to.
+    pub token: i64,
+    /// The book with which the log began that is read now.
+    pub log_book: i32,
     /// What was received and what is settled.
     pub ledger: Ledger,
-    /// Settled by the handler, waiting for a flush.
-    batch: VecDeque<Settling>,
-    in_air: Option<InAir>,
-    /// Rows at or below this may be there already.
-    high_offset: i64,
+    /// Tasks that are not settled, by key.
+    pub lanes: Lanes<Job>,
+    /// What waits in the database.
+    pub parked: ParkedHere,
+    /// Deduplication keys of tasks in memory.
+    pub keyed: Keyed,
+    /// Which of the last records decoded.
+    pub window: DecodeWindow,
+    /// Up to where records that do not decode are let pass, however many they are.
+    pub decode_allowed: i64,
+    /// Whether tasks run one at a time, since one of them may be killing its worker.
+    pub careful: Careful,
+    /// Whether the table of parked tasks is being read.
+    pub asked_for_parked: bool,
+    /// Parked tasks that landed meanwhile: an answer that names them is stale.
+    pub ended_while_asking: HashSet<Spot>,
+    /// Tasks in memory that were fetched from the database.
+    pub woken: usize,
+    /// It has been said that the frontier does not move.
+    pub stuck_said: bool,
+    /// On the way out: what runs may end, and nothing new is started.
+    pub is_leaving: bool,
+    /// When the frontier moved last, or nothing was pending.
+    pub moved_at: Instant,
     /// The log's end was met, and no record came since.
     pub at_end: bool,
+    /// Paused because too many of its tasks wait in the database.
+    pub is_full: bool,
+    /// One of its keys has as many tasks in the database as a key may have.
+    pub deep_key: bool,
     /// Paused because it holds more than its share of the budget.
     pub held_back: bool,
     /// A record was dropped without being opened: the client's position is ahead of the ledger for good.
     pub skipped_some: bool,
     /// Wide gaps up to this offset have been vouched for by the brokers.
     pub vouched_gap: Option<Offset>,
-    epoch: Option<LeaderEpoch>,
     /// Its series.
     pub metrics: PartitionMetrics,
-}
-
-/// A flush that was sent and not answered.
-#[derive(Debug)]
-struct InAir {
-    offsets: Vec<Offset>,
-    next_offset: Offset,
-    charge: Charge,
-    gaps: i64,
-}
-
-/// What a landed flush means for the rest of the worker.
-#[derive(Debug, Clone, Copy)]
-pub struct Settled {
-    /// The position that is durable now.
-    pub next_offset: Offset,
-    /// What may be refunded.
-    pub charge: Charge,
-    /// Offsets without a record that it passed.
-    pub gaps: i64,
+    /// Ended or to be parked, waiting for a flush.
+    batch: VecDeque<Settling>,
+    in_air: Option<InAir>,
+    /// What has to happen once a task in the batch or in the air has landed, where something has to.
+    tracked: HashMap<Spot, Tracked>,
+    /// Ends of tasks whose parking is in the air: they follow it.
+    following: HashMap<Spot, (LaneKey, Job, Ending)>,
+    /// Rows at or below this may be there already.
+    high_offset: i64,
+    epoch: Option<LeaderEpoch>,
+    charged: Charge,
+    refunded: Charge,
 }
 
 impl Running {
     /// Starts at the claimed position.
     #[must_use]
-    pub fn new(progress: &Progress, claim: Uuid, metrics: PartitionMetrics) -> Self {
+    pub fn new(
+        progress: &Progress,
+        claim: Uuid,
+        parked: ParkedHere,
+        metrics: PartitionMetrics,
+    ) -> Self {
         metrics.position(progress.next_offset);
+        let suspect = progress
+            .suspect
+            .map(|suspect| (suspect.log_book, suspect.offset, suspect.starts));
         Self {
             fence: Fence {
                 claim,
                 seq: progress.seq,
             },
+            token: progress.seq,
+            log_book: progress.log_book,
             ledger: Ledger::new(Offset(progress.next_offset), SPAN_CAP),
-            batch: VecDeque::new(),
-            in_air: None,
-            high_offset: progress.high_offset,
+            lanes: Lanes::default(),
+            parked,
+            keyed: Keyed::default(),
+            window: DecodeWindow::from_stored(progress.decode_window),
+            decode_allowed: 0,
+            careful: Careful::at_claim(progress.unclean_starts, suspect),
+            asked_for_parked: false,
+            ended_while_asking: HashSet::new(),
+            woken: 0,
+            stuck_said: false,
+            is_leaving: false,
+            moved_at: Instant::now(),
             at_end: false,
+            is_full: false,
+            deep_key: false,
             held_back: false,
             skipped_some: false,
             vouched_gap: None,
-            epoch: progress.leader_epoch.and_then(LeaderEpoch::known),
             metrics,
+            batch: VecDeque::new(),
+            in_air: None,
+            tracked: HashMap::new(),
+            following: HashMap::new(),
+            high_offset: progress.high_offset,
+            epoch: progress.leader_epoch.and_then(LeaderEpoch::known),
+            charged: Charge::NONE,
+            refunded: Charge::NONE,
         }
     }
 
-    /// Takes in a record and how it ended. Returns the bytes that are held for it.
+    /// Opens a record in the ledger.
     ///
     /// # Errors
     /// When the offset does not follow: the log and the ledger disagree.
-    pub fn take(
+    pub fn open(
         &mut self,
         offset: Offset,
         timestamp_ms: i64,
         epoch: Option<LeaderEpoch>,
-        value: Box<[u8]>,
-        ending: Ending,
-    ) -> Result<u64, LedgerError> {
+        decoded: bool,
+    ) -> Result<(), LedgerError> {
         self.ledger.open(offset, timestamp_ms)?;
-        let record = Settling {
-            offset: offset.0,
-            timestamp_ms,
-            value,
-            ending,
-        };
-        let bytes = record.held_bytes();
-        self.batch.push_back(record);
+        self.window.push(decoded);
         self.at_end = false;
         if epoch.is_some() {
             self.epoch = epoch;
         }
-        Ok(bytes)
+        Ok(())
+    }
+
+    /// Whether an earlier claim may have settled this offset.
+    #[must_use]
+    pub const fn may_be_settled(&self, offset: Offset) -> bool {
+        offset.0 < self.high_offset
+    }
+
+    /// Where an offset of the log that is read now lies.
+    #[must_use]
+    pub const fn spot(&self, offset: Offset) -> Spot {
+        Spot {
+            log_book: self.log_book,
+            offset: offset.0,
+        }
+    }
+
+    /// Puts a record that ended at once into the batch.
+    pub fn end_at_once(&mut self, record: Settling) {
+        self.charged += Charge::event(record.held_bytes());
+        self.batch.push_back(record);
+    }
+
+    /// Counts a task as held in memory.
+    pub fn hold(&mut self, job: &Job) {
+        self.charged += job.charge();
+        self.woken += usize::from(job.woken);
+    }
+
+    /// Counts a task as held no longer: the database or the log has it, or it is on its way there.
+    pub fn let_go(&mut self, job: &Job) {
+        self.refunded += job.charge();
+        self.woken = self.woken.saturating_sub(usize::from(job.woken));
+    }
+
+    /// Puts fetched tasks into their lane. Returns whether its first task may start.
+    pub fn wake(&mut self, lane: LaneKey, jobs: Vec<Job>, more: bool, now: Instant) -> bool {
+        if self.lanes.has_landing(lane) {
+            return false;
+        }
+        let new: Vec<Job> = jobs
+            .into_iter()
+            .filter(|job| !self.lanes.has_task(lane, job.spot()))
+            .collect();
+        for job in &new {
+            self.hold(job);
+        }
+        self.lanes.wake(lane, new, more, now).unwrap_or(false)
+    }
+
+    /// Tasks that have to wait in the database behind others of their key go there; those that have a row are
+    /// only forgotten here.
+    pub fn give_away(&mut self, lane: LaneKey, jobs: Vec<Job>) {
+        for job in jobs {
+            if Lanes::<Job>::goes_along(&job) {
+                let ending = job.parking(ParkKind::Behind, Due::WithKey);
+                self.settle(lane, job, ending);
+            } else {
+                self.let_go(&job);
+            }
+        }
+    }
+
+    /// Whether more is known here of a parked task than the table said: it is on its way there, or has just
+    /// landed.
+    #[must_use]
+    pub fn is_known_here(&self, spot: Spot) -> bool {
+        self.tracked.contains_key(&spot)
+            || self.following.contains_key(&spot)
+            || self.ended_while_asking.contains(&spot)
+    }
+
+    /// Whether a parked task is in memory, in whichever lane.
+    #[must_use]
+    pub fn busy_with(&self, key_hash: &[u8; 16], spot: Spot) -> bool {
+        let lanes = [
+            LaneKey::Key(*key_hash),
+            LaneKey::Alone(spot),
+            LaneKey::Partition,
+        ];
+        lanes.iter().any(|lane| self.lanes.has_task(*lane, spot))
+    }
+
+    /// Puts a task with its ending into the batch; it is held no longer as a task.
+    pub fn settle(&mut self, lane: LaneKey, job: Job, ending: Ending) {
+        let spot = job.spot();
+        if job.parked == Some(ParkKind::Running) && self.tracked.contains_key(&spot) {
+            // Its parking has not landed: in the batch it is replaced, in the air it is followed.
+            if let Some(waiting) = self
+                .batch
+                .iter_mut()
+                .find(|record| spot_of(record, self.log_book) == spot)
+            {
+                self.refunded += Charge::event(waiting.held_bytes());
+                let mut record = job.settling(ending);
+                record.origin = waiting.origin;
+                *waiting = record;
+                self.charged += Charge::event(waiting.held_bytes());
+                let becomes = kind_of(&waiting.ending);
+                if let Some(tracked) = self.tracked.get_mut(&spot) {
+                    tracked.becomes = becomes;
+                }
+                if becomes.is_none() {
+                    self.parked.unnote(&job.key_hash);
+                }
+                self.let_go(&job);
+            } else {
+                self.following.insert(spot, (lane, job, ending));
+            }
+            return;
+        }
+        self.let_go(&job);
+        self.enqueue(lane, &job, ending);
+    }
+
+    /// Parks a task that goes on running: its offset is settled, its lane stays as it is.
+    pub fn park_running(&mut self, lane: LaneKey, spot: Spot) {
+        let Some(job) = self.lanes.begun_mut(lane, spot) else {
+            return;
+        };
+        if job.parked.is_some() {
+            return;
+        }
+        let ending = job.parking(ParkKind::Running, Due::In(std::time::Duration::ZERO));
+        let record = job.settling(ending);
+        let tracked = Tracked {
+            lane,
+            key_hash: job.key_hash,
+            dedup: job.dedup,
+            was: None,
+            becomes: Some(ParkKind::Running),
+            repeats: false,
+        };
+        job.parked = Some(ParkKind::Running);
+        let key_hash = job.key_hash;
+        self.parked.note(&key_hash);
+        self.charged += Charge::event(record.held_bytes());
+        self.tracked.insert(spot, tracked);
+        self.batch.push_back(record);
+    }
+
+    fn enqueue(&mut self, lane: LaneKey, job: &Job, ending: Ending) {
+        let becomes = kind_of(&ending);
+        if becomes.is_some() {
+            self.parked.change(job.parked, becomes, &job.key_hash);
+        }
+        let repeats = matches!(ending, Ending::Repeat(_));
+        let is_heard = job.dedup.is_some() || self.careful.alone() == Some(job.spot());
+        if becomes.is_some() || repeats || job.parked.is_some() || is_heard {
+            let tracked = Tracked {
+                lane,
+                key_hash: job.key_hash,
+                dedup: job.dedup,
+                was: job.parked,
+                becomes,
+                repeats,
+            };
+            self.tracked.insert(job.spot(), tracked);
+        }
+        let record = job.settling(ending);
+        self.charged += Charge::event(record.held_bytes());
+        self.batch.push_back(record);
+    }
+
+    /// What is held in memory since the last call, and what no longer.
+    pub fn take_charges(&mut self) -> (Charge, Charge) {
+        (
+            std::mem::take(&mut self.charged),
+            std::mem::take(&mut self.refunded),
+        )
     }
 
     /// Whether a flush is in the air.
@@ -121,15 +338,22 @@ impl Running {
     #[must_use]
     pub fn has_work(&self) -> bool {
         self.in_air.is_none()
-            && (!self.batch.is_empty() || self.ledger.expected() > self.ledger.frontier())
+            && (!self.batch.is_empty()
+                || (self.ledger.pending() == 0 && self.ledger.expected() > self.ledger.frontier()))
     }
 
-    /// Whether all that was received is durable.
+    /// Whether all that was received is durable, and nothing that was fetched runs.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.in_air.is_none()
-            && self.batch.is_empty()
+        self.is_written()
+            && self.lanes.is_empty()
             && self.ledger.expected() == self.ledger.frontier()
+    }
+
+    /// Whether nothing is on its way into the database.
+    #[must_use]
+    pub fn is_written(&self) -> bool {
+        self.in_air.is_none() && self.batch.is_empty() && self.following.is_empty()
     }
 
     /// Cuts the next share off the batch, at most so many records and bytes, and notes it as in the air.
@@ -147,17 +371,23 @@ impl Running {
             charge += one;
             count += 1;
         }
-        let offsets: Vec<Offset> = self
-            .batch
+        let log_book = self.log_book;
+        let mut records: Vec<Settling> = self.batch.drain(..count).collect();
+        if !records.is_sorted_by_key(|record| spot_of(record, log_book)) {
+            records.sort_unstable_by_key(|record| spot_of(record, log_book));
+        }
+        let offsets: Vec<Offset> = records
             .iter()
-            .take(count)
+            .filter(|record| record.origin == Origin::Log)
             .map(|record| Offset(record.offset))
             .collect();
         let plan = self.ledger.plan(&offsets)?;
-        let records: Vec<Settling> = self.batch.drain(..count).collect();
-        let first = records.first().map_or(i64::MAX, |record| record.offset);
+        let first = offsets.first().map_or(i64::MAX, |offset| offset.0);
         self.in_air = Some(InAir {
-            offsets,
+            spots: records
+                .iter()
+                .map(|record| (spot_of(record, log_book), record.origin == Origin::Log))
+                .collect(),
             next_offset: plan.next_offset,
             charge,
             gaps: plan.counted.gaps,
@@ -171,6 +401,7 @@ impl Running {
                 counted: plan.counted,
                 leader_epoch: self.epoch.map(|epoch| epoch.0),
                 frontier_ms: plan.timestamp_ms.filter(|time| *time >= 0),
+                decode_window: self.window.to_stored(),
             },
             may_repeat: first < self.high_offset,
         })
@@ -180,30 +411,75 @@ impl Running {
     ///
     /// # Errors
     /// When the answer does not fit what was sent.
-    pub fn land(&mut self, fence: Fence, outcomes: &[Outcome]) -> Result<Settled, LedgerError> {
+    pub fn land(
+        &mut self,
+        fence: Fence,
+        outcomes: &[Outcome],
+        now: Instant,
+    ) -> Result<Settled, LedgerError> {
         self.fence = fence;
-        let Some(flown) = self.in_air.take() else {
-            return Ok(Settled {
-                next_offset: self.ledger.frontier(),
-                charge: Charge::NONE,
-                gaps: 0,
-            });
+        let mut settled = Settled {
+            next_offset: self.ledger.frontier(),
+            gaps: 0,
+            heard: Vec::new(),
         };
-        self.ledger
-            .settle_all(flown.offsets.iter().copied().zip(outcomes.iter().copied()))?;
+        let Some(flown) = self.in_air.take() else {
+            return Ok(settled);
+        };
+        for (&(spot, from_log), &outcome) in flown.spots.iter().zip(outcomes) {
+            if from_log {
+                self.ledger.settle(Offset(spot.offset), outcome)?;
+            } else if spot.log_book == self.log_book {
+                self.ledger.change(Offset(spot.offset), outcome);
+            }
+            if !self.tracked.is_empty()
+                && let Some(tracked) = self.tracked.remove(&spot)
+            {
+                if !from_log && self.asked_for_parked {
+                    self.ended_while_asking.insert(spot);
+                }
+                if outcome != Outcome::Parked {
+                    let counted = tracked.becomes.or(tracked.was);
+                    self.parked.change(counted, None, &tracked.key_hash);
+                } else if tracked.repeats {
+                    self.parked.note(&tracked.key_hash);
+                }
+                settled.heard.push((spot, tracked, outcome));
+            }
+        }
+        if flown.next_offset > self.ledger.frontier() || self.ledger.pending() == 0 {
+            self.moved_at = now;
+        }
         self.ledger.advance_to(flown.next_offset)?;
         self.high_offset = self.high_offset.max(flown.next_offset.0);
         self.metrics.position(flown.next_offset.0);
-        Ok(Settled {
-            next_offset: flown.next_offset,
-            charge: flown.charge,
-            gaps: flown.gaps,
-        })
+        self.refunded += flown.charge;
+        settled.next_offset = flown.next_offset;
+        settled.gaps = flown.gaps;
+        Ok(settled)
     }
 
-    /// Forgets what was taken and not sent: on the way out, another reads it again.
-    pub fn drop_batch(&mut self) {
-        self.batch.clear();
+    /// A task whose parking has landed: its end, if it came meanwhile, follows now. One that turned out not to
+    /// be parked but a repeat has ended with that.
+    pub fn follow(&mut self, spot: Spot, parked: bool) {
+        if let Some((lane, job, ending)) = self.following.remove(&spot) {
+            self.let_go(&job);
+            if parked {
+                self.enqueue(lane, &job, ending);
+            }
+        }
+    }
+
+    /// On the way out: what was taken and did not begin is forgotten, since another one reads it again, and what
+    /// waits for another attempt waits in the database from now on.
+    pub fn begin_leaving(&mut self) {
+        self.is_leaving = true;
+        self.batch
+            .retain(|record| !matches!(record.ending, Ending::Payload));
+        for (lane, job) in self.lanes.keep_running() {
+            let ending = job.parking(ParkKind::Retry, Due::In(std::time::Duration::ZERO));
+            self.settle(lane, job, ending);
+        }
     }
 
     /// The leader epoch of the last record taken.

@@ -114,13 +114,37 @@ pub enum StopReason {
         /// Which schema.
         schema: UnknownSchema,
     },
+    /// Most of the last records do not decode: something is wrong with whoever writes them, or with this release.
+    #[error(
+        "most of the records before offset {offset} do not decode under the schema that they name: stop whoever writes them, or \
+         publish the right schema (`consumer migrate` of the release that wrote them; the partition goes on by itself then). \
+         `consumer resume --partition {partition}` goes on nevertheless, with a dead letter for each"
+    )]
+    MostUndecodable {
+        /// The partition.
+        partition: i32,
+        /// The next offset.
+        offset: i64,
+    },
 }
 
 impl StopReason {
+    /// Whether a schema that is published meanwhile may end it.
+    #[must_use]
+    pub const fn may_be_learnt(&self) -> bool {
+        matches!(
+            self,
+            Self::UnknownSchema { .. } | Self::MostUndecodable { .. }
+        )
+    }
+
     /// Whether it may pass by itself, so that it is looked at again every few seconds without a decision.
     #[must_use]
     pub const fn may_pass(&self) -> bool {
-        matches!(self, Self::UnknownSchema { .. } | Self::TopicMissing { .. })
+        matches!(
+            self,
+            Self::UnknownSchema { .. } | Self::TopicMissing { .. } | Self::MostUndecodable { .. }
+        )
     }
 }
 

@@ -1,3 +1,11 @@
-//! What happens to records between the log and the database.
+//! Between the log and the database: tasks in memory, attempts in flight, look-ups, and the writers.
 
+pub mod attempts;
+pub mod controls;
+pub mod floor;
 pub mod flusher;
+pub mod job;
+pub mod keyed;
+pub mod reports;
+pub mod scout;
+pub mod waking;

@@ -85,14 +85,15 @@ async fn status_names_the_owner_the_position_and_the_lag() {
     scene.until_results(20).await;
     let ended = scene.run(&["status", "--format", "json"]);
     assert_eq!(ended.code, 0, "{}", ended.words);
-    let line = &ended.json()[1];
+    let line = &ended.json()["partitions"][1];
     let owner = line["owner"].as_str().unwrap();
     assert!(owner.ends_with(&format!(":{}", worker.pid())), "{owner}");
     let numbers = ["partition", "position", "log_end", "lag", "results"].map(|name| &line[name]);
     assert_eq!(numbers.map(|n| n.as_i64().unwrap()), [1, 10, 10, 0, 10]);
     assert_eq!(worker.stop().await, 0);
     scene.send_to(0, &events(5)).await;
-    let line = &scene.run(&["status", "--format", "json"]).json()[0];
+    let status = scene.run(&["status", "--format", "json"]).json();
+    let line = &status["partitions"][0];
     assert_eq!((&line["owner"], &line["lag"]), (&Value::Null, &5.into()));
     let table = scene.run(&["status"]).output;
     assert!(

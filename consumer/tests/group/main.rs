@@ -21,6 +21,7 @@ mod log_grown;
 mod log_made_again;
 mod memory_of_the_group;
 mod metrics;
+mod operations;
 mod positions;
 mod scene;
 mod schemas;

@@ -16,6 +16,9 @@ pub struct Demo {
     /// embedded, apache, or host:port of a cluster; the demo makes and deletes a topic of its own there.
     #[arg(long, env = "KAFKA", default_value = "embedded")]
     kafka: KafkaChoice,
+    /// Brokers of Apache Kafka: 1 or 3.
+    #[arg(long, env = "BROKERS", default_value_t = 1)]
+    brokers: u8,
     /// Leave everything running; `devstack down` ends it.
     #[arg(long, env = "STAY", value_parser = FalseyValueParser::new())]
     stay: bool,
@@ -31,12 +34,16 @@ impl Demo {
     /// Returns when the summary is printed.
     pub async fn run(self) -> anyhow::Result<ExitCode> {
         let program = std::env::current_exe().context("find this program")?;
+        let kafka = self
+            .kafka
+            .with_brokers(self.brokers)
+            .map_err(anyhow::Error::msg)?;
         let programs = program.parent().context("find this program's folder")?;
         let plan = Plan {
             rate: self.rate,
             dir: self.dir,
             stay: self.stay,
-            ..Plan::shipped(self.kafka, programs.to_owned())
+            ..Plan::shipped(kafka, programs.to_owned())
         };
         match demo::run(&plan, &mut Screen::standard_output()).await {
             Ok(report) => {

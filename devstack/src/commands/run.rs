@@ -67,7 +67,7 @@ impl Run {
 
     /// Tests go on without Apache Kafka where it cannot run: those that need it say so.
     async fn servers(&self) -> Result<Servers, DevstackError> {
-        let apache = self.kafka == KafkaChoice::Apache;
+        let apache = matches!(self.kafka, KafkaChoice::Apache | KafkaChoice::ApacheThree);
         if self.for_tests && apache && !can_run_apache_kafka("Apache Kafka").await? {
             return Ok(Servers::PostgresOnly(Box::new(
                 PrivatePostgres::start_temp().await?,

@@ -15,6 +15,9 @@ pub struct Up {
     /// embedded, apache, or host:port of a cluster to use as it is.
     #[arg(long, env = "KAFKA", default_value = "embedded")]
     kafka: KafkaChoice,
+    /// Brokers of Apache Kafka: 1 or 3.
+    #[arg(long, env = "BROKERS", default_value_t = 1)]
+    brokers: u8,
     /// A database to use as it is, instead of a private Postgres.
     #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
     database_url: Option<String>,
@@ -28,7 +31,11 @@ impl Up {
     pub async fn run(self) -> anyhow::Result<ExitCode> {
         let program = std::env::current_exe().context("find this program")?;
         let stack = Background::of(&self.dir, program)?;
-        let (record, found) = stack.up(&self.kafka, self.database_url).await?;
+        let kafka = self
+            .kafka
+            .with_brokers(self.brokers)
+            .map_err(anyhow::Error::msg)?;
+        let (record, found) = stack.up(&kafka, self.database_url).await?;
         migrate(&record.env).await?;
         println!("{}", sentence(&found));
         println!("  Kafka     {} ({})", record.env.kafka, record.kafka);

@@ -89,7 +89,7 @@ impl Plan {
         match self.kafka {
             // It waits for the living about as long again.
             KafkaChoice::Embedded => Duration::from_secs(2),
-            KafkaChoice::Apache => Duration::from_secs(3),
+            KafkaChoice::Apache | KafkaChoice::ApacheThree => Duration::from_secs(3),
             KafkaChoice::Given(_) => Duration::from_secs(6),
         }
     }
@@ -99,7 +99,7 @@ impl Plan {
         match self.kafka {
             // A waiting fetch is not woken by a new record there.
             KafkaChoice::Embedded => &["-X", "fetch.wait.max.ms=20"],
-            KafkaChoice::Apache | KafkaChoice::Given(_) => &[],
+            KafkaChoice::Apache | KafkaChoice::ApacheThree | KafkaChoice::Given(_) => &[],
         }
     }
 

@@ -101,11 +101,7 @@ impl Place {
 
     async fn make_ready(&self, plan: &Plan) -> Result<(), DemoError> {
         if self.topic_is_ours {
-            let replicas = if plan.kafka == KafkaChoice::Apache {
-                1
-            } else {
-                -1
-            };
+            let replicas = plan.kafka.replicas();
             let topics = Topics::of(&self.env.kafka)?;
             topics.ensure(&self.topic, PARTITIONS, replicas).await?;
         }

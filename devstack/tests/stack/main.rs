@@ -5,6 +5,7 @@
     reason = "a failed step fails the test"
 )]
 
+mod apache_cluster;
 mod apache_kafka;
 mod embedded_broker;
 mod guarded_broker;

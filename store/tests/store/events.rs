@@ -1,7 +1,7 @@
 //! Task events and records as the tests need them: plain by default, changed where it matters.
 
 use millrace_schemas::{Framing, TaskEvent, TaskId, encode};
-use millrace_store::{Ending, Settling};
+use millrace_store::{Ending, Headers, Origin, Settling};
 
 /// An event born now, with a JSON payload and nothing else.
 pub fn event() -> TaskEvent {
@@ -64,7 +64,10 @@ pub fn raw(offset: i64, value: impl Into<Vec<u8>>) -> Settling {
     Settling {
         offset,
         timestamp_ms: 1_800_000_000_000,
-        value: value.into().into_boxed_slice(),
+        value: value.into().into(),
+        headers: Headers::default(),
+        origin: Origin::Log,
+        attempts: 1,
         ending: Ending::Payload,
     }
 }

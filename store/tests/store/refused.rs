@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use millrace_store::Outcome::{self, DeadLetter as Dead, Result as Done};
-use millrace_store::{DeadLetter, End, Ending, Reason};
+use millrace_store::{DeadLetter, End, Ending, Headers, Reason};
 
 use crate::events::{event, events, raw, record, saying};
 use crate::world::{World, flush_of, records, share};
@@ -135,11 +135,11 @@ async fn a_letter_that_the_worker_wrote_keeps_its_reason_when_its_failed_result_
         .await;
     let (mut writer, mut owner) = (world.writer(), world.claim(0).await);
     let mut bad = raw(0, "no event");
+    bad.headers = Headers::collect([("tenant", b"ban\0ned".as_slice())].into_iter());
     bad.ending = Ending::Dead(Box::new(DeadLetter {
         reason: Reason::Undecodable,
         error: "not an event".into(),
         key: Some(b"k\0ey".to_vec()),
-        headers: vec![("tenant".into(), b"ban\0ned".to_vec())],
         task_id: Some(event().task_id),
         tenant: Some("banned".into()),
     }));

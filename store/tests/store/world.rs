@@ -233,6 +233,7 @@ pub fn share(held: &Held, records: Vec<Settling>) -> Share {
             counted: Counts::default(),
             leader_epoch: Some(7),
             frontier_ms: Some(1_800_000_000_000),
+            decode_window: None,
         },
         may_repeat: false,
     }

@@ -25,6 +25,7 @@ mod rules;
 mod sample_values;
 mod scrape;
 mod suite;
+mod work_series;
 
 use std::path::PathBuf;
 

@@ -52,7 +52,12 @@ fn every_alert_fires_when_it_should_and_not_before() {
         return;
     }
     promtool(
-        &["test", "rules", "millrace_test.yml"],
+        &[
+            "test",
+            "rules",
+            "millrace_test.yml",
+            "millrace_work_test.yml",
+        ],
         "docker/prometheus/rules",
     );
 }

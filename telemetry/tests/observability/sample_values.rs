@@ -1,9 +1,10 @@
 //! A process in which everything that can be measured happens.
 
 use millrace_telemetry::{
-    BrokerErrorKind, BrokerMetrics, ClaimResult, ConsumerMetrics, DatabaseErrorKind,
-    DatabaseMetrics, EmitMetrics, Health, LatencyBatch, Outcome, PartitionMetrics, Pressure,
-    RebalanceEvent, RedoPath, build_info, serve,
+    AttemptOutcome, BrokerErrorKind, BrokerMetrics, ClaimResult, ConsumerMetrics,
+    DatabaseErrorKind, DatabaseMetrics, EmitMetrics, HandlerMetrics, Health, LatencyBatch,
+    OutboxKind, OutboxMetrics, Outcome, PartitionMetrics, PolicyMetrics, Pressure, RebalanceEvent,
+    RedoPath, build_info, serve,
 };
 use std::net::SocketAddr;
 use std::sync::OnceLock;
@@ -44,6 +45,9 @@ struct Process {
     turns: u64,
     consumer: ConsumerMetrics,
     partitions: Vec<PartitionMetrics>,
+    handlers: HandlerMetrics,
+    outbox: OutboxMetrics,
+    policies: PolicyMetrics,
     database: DatabaseMetrics,
     broker: BrokerMetrics,
     emit: EmitMetrics,
@@ -59,6 +63,9 @@ impl Process {
                 .map(|partition| consumer.partition(partition))
                 .collect(),
             consumer,
+            handlers: HandlerMetrics::new(&["record"]),
+            outbox: OutboxMetrics::new(),
+            policies: PolicyMetrics::new(),
             database: DatabaseMetrics::new(),
             broker: BrokerMetrics::new(),
             emit: EmitMetrics::new("tasks"),
@@ -68,6 +75,8 @@ impl Process {
     fn turn(&mut self) {
         self.turns += 1;
         self.consume();
+        self.work();
+        self.wait();
         self.flush();
         self.emit();
     }
@@ -80,12 +89,22 @@ impl Process {
             partition.committed(offset - 10);
             partition.lag(Some((40, 0.25)));
             partition.stopped(false);
+            partition.parked(12);
+            partition.frontier_age(TURN);
         }
         self.consumer.tasks("record", Outcome::Success, 280);
         self.consumer
             .tasks("somebody's own type", Outcome::Success, 15);
         self.consumer.tasks("record", Outcome::Duplicate, 3);
-        self.consumer.tasks("record", Outcome::DeadLetter, 2);
+        for outcome in [
+            Outcome::Failed,
+            Outcome::Cancelled,
+            Outcome::Expired,
+            Outcome::DeadLetter,
+            Outcome::Parked,
+        ] {
+            self.consumer.tasks_of(0, outcome, 2);
+        }
         self.consumer.duplicates(3);
         self.consumer.dead_letters("undecodable", 1);
         self.consumer.dead_letters("a reason nobody documented", 1);
@@ -103,6 +122,50 @@ impl Process {
             latencies.record_micros(1_500 + record * 60);
         }
         self.consumer.end_to_end(&mut latencies);
+    }
+
+    fn work(&self) {
+        let mut attempts = self.handlers.batch();
+        for (at, outcome) in [
+            AttemptOutcome::Success,
+            AttemptOutcome::Retry,
+            AttemptOutcome::Permanent,
+            AttemptOutcome::Panic,
+            AttemptOutcome::Timeout,
+            AttemptOutcome::Cancelled,
+            AttemptOutcome::Abandoned,
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            attempts.record(0, outcome, TURN / 10);
+            attempts.record(at, outcome, TURN / 20);
+        }
+        self.handlers.attempts(&mut attempts);
+        self.handlers.running_limit(1_024);
+        self.handlers.of(0).running(7);
+        self.handlers.of(0).running_limit(100);
+        let mut waits = LatencyBatch::default();
+        waits.record(TURN / 50);
+        self.handlers.waits(&mut waits);
+        self.policies.loaded(SystemTime::now());
+        self.policies.refused();
+    }
+
+    fn wait(&self) {
+        for kind in ["retry", "behind", "delayed", "running", "redrive"] {
+            self.consumer.parked(kind, 2);
+        }
+        self.consumer.woken(9);
+        self.consumer.partition_parked_limit(1_000_000);
+        self.consumer.lanes(40);
+        self.consumer.waiting_retries(3);
+        self.consumer.careful_partitions(1);
+        self.consumer.pauses(1, 2);
+        let pending = Some((4, Duration::from_secs(2)));
+        self.outbox.backlog(pending);
+        self.outbox.sent(OutboxKind::DeadLetterCopy, 3);
+        self.outbox.failed(OutboxKind::DeadLetterCopy, 1);
     }
 
     fn flush(&self) {

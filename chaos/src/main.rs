@@ -1,0 +1,140 @@
+//! `chaos`: plays rounds and says whether every law held. Exit code 0 only when all did.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context as _, ensure};
+use clap::Parser;
+use millrace_chaos::checker;
+use millrace_chaos::crew::Place;
+use millrace_chaos::plan::{Handlers, Plan, Size};
+use millrace_chaos::report::Summary;
+use millrace_chaos::round;
+use millrace_chaos::servers::Servers;
+
+/// Kills, freezes and cuts off workers, brokers and the database while planned tasks run, and checks every
+/// law afterwards.
+#[derive(Parser)]
+#[command(name = "chaos", version)]
+struct Arguments {
+    /// Rounds to play.
+    #[arg(long, env = "ROUNDS", default_value_t = 1)]
+    rounds: u32,
+    /// What the first round's plan is made from; each round that follows takes the next number. Drawn when
+    /// not given.
+    #[arg(long, env = "SEED")]
+    seed: Option<u64>,
+    /// Brokers: 1 or 3.
+    #[arg(long, env = "BROKERS", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=3))]
+    brokers: u8,
+    /// Records a round, about.
+    #[arg(long, default_value_t = 3_000)]
+    records: u32,
+    /// How long faults are injected in a round, in milliseconds.
+    #[arg(long, default_value_t = 10_000)]
+    storm_ms: u32,
+    /// Workers at a time.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=12))]
+    workers: u8,
+    /// Run the stock `consumer run`, which records whatever comes, instead of `chaos-worker`.
+    #[arg(long)]
+    stock: bool,
+    /// Print the plan's faults before each round.
+    #[arg(long)]
+    show_plan: bool,
+    /// The folder of the binaries `consumer` and `chaos-worker`: that of this program when not given.
+    #[arg(long)]
+    programs: Option<PathBuf>,
+    /// Where journals and logs of rounds with broken laws are kept.
+    #[arg(long, default_value = "target/chaos")]
+    keep: PathBuf,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match run(Arguments::parse()).await {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("chaos: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+async fn run(arguments: Arguments) -> anyhow::Result<bool> {
+    let program = std::env::current_exe().context("find this program")?;
+    let beside = program.parent().context("find this program's folder")?;
+    let programs = arguments.programs.unwrap_or_else(|| beside.to_owned());
+    let handlers = if arguments.stock {
+        Handlers::Stock
+    } else {
+        Handlers::Planned
+    };
+    let worker = match handlers {
+        Handlers::Planned => "chaos-worker",
+        Handlers::Stock => "consumer",
+    };
+    for name in ["consumer", worker] {
+        let path = programs.join(name);
+        ensure!(
+            path.exists(),
+            "{} is not built: cargo build --workspace --bins",
+            path.display()
+        );
+    }
+    let size = Size {
+        records: arguments.records,
+        storm_ms: arguments.storm_ms,
+        workers: arguments.workers.into(),
+        brokers: arguments.brokers.into(),
+    };
+    let first_seed = arguments.seed.unwrap_or_else(drawn);
+    println!(
+        "{} rounds from seed {first_seed}, {} brokers, {} workers",
+        arguments.rounds, size.brokers, size.workers
+    );
+    let began = Instant::now();
+    let servers = Arc::new(Servers::start(size.brokers).await?);
+    println!("servers started in {:.1} s", began.elapsed().as_secs_f64());
+    let mut summary = Summary::default();
+    for number in 0..arguments.rounds {
+        let seed = first_seed.wrapping_add(number.into());
+        let plan = Plan::new(seed, size, handlers);
+        if arguments.show_plan {
+            for fault in &plan.faults {
+                println!("  {fault}");
+            }
+        }
+        let began = Instant::now();
+        let place = Place {
+            programs: programs.clone(),
+            dir: arguments.keep.join(format!("seed-{seed}")),
+            name: format!("chaos-{number}"),
+            handlers,
+        };
+        // What an earlier run of this seed left is not this one's evidence.
+        if place.dir.exists() {
+            std::fs::remove_dir_all(&place.dir).context("delete an earlier run's evidence")?;
+        }
+        let played = round::play(&servers, place, plan, size)
+            .await
+            .with_context(|| format!("round {} (seed {seed})", number + 1))?;
+        let verdict = checker::judge(&servers, &played)
+            .await
+            .with_context(|| format!("judging round {} (seed {seed})", number + 1))?;
+        println!("{}", summary.round(&played, &verdict, began.elapsed()));
+        if verdict.violations.is_empty() {
+            std::fs::remove_dir_all(&played.place.dir).context("delete what is not needed")?;
+        }
+    }
+    println!("{}", summary.text());
+    Ok(summary.all_held())
+}
+
+fn drawn() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    u64::from(now.unwrap_or_default().subsec_nanos())
+}

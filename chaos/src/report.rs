@@ -1,0 +1,113 @@
+//! What the command prints: a round at a time, and a summary at the end.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use crate::checker::{Law, Verdict};
+use crate::round::Played;
+
+/// Broken laws that are printed of a round; the rest is counted.
+const SHOWN: usize = 25;
+
+/// All rounds together.
+#[derive(Debug, Default)]
+pub struct Summary {
+    rounds: u32,
+    broken: Vec<u64>,
+    injected: BTreeMap<&'static str, u32>,
+    checks: BTreeMap<Law, u64>,
+    tasks: usize,
+    attempts: usize,
+}
+
+impl Summary {
+    /// Takes a round in; what to print of it.
+    pub fn round(&mut self, played: &Played, verdict: &Verdict, took: Duration) -> String {
+        self.rounds += 1;
+        for (kind, times) in &played.injected {
+            *self.injected.entry(kind).or_default() += times;
+        }
+        for (law, times) in &verdict.checks {
+            *self.checks.entry(*law).or_default() += times;
+        }
+        self.tasks += verdict.tasks;
+        self.attempts += verdict.attempts;
+        let mut text = format!(
+            "round {} seed {}: {} in {:.1} s ({:.1} s until all was done)\n  \
+             tasks {}, attempts {}, workers {}, law 2 samples {}\n  faults: {}\n  laws: {}",
+            self.rounds,
+            played.plan.seed,
+            if verdict.violations.is_empty() {
+                "every law held"
+            } else {
+                "BROKEN"
+            },
+            took.as_secs_f64(),
+            played.took.as_secs_f64(),
+            verdict.tasks,
+            verdict.attempts,
+            played.workers.len(),
+            played.law_two.offsets,
+            faults(&played.injected),
+            laws(&verdict.checks),
+        );
+        if !verdict.violations.is_empty() {
+            self.broken.push(played.plan.seed);
+            for violation in verdict.violations.iter().take(SHOWN) {
+                // Writing to a string cannot fail.
+                let _ = write!(text, "\n  {violation}");
+            }
+            if let Some(more) = verdict.violations.len().checked_sub(SHOWN + 1) {
+                let _ = write!(text, "\n  … and {} more", more + 1);
+            }
+            let _ = write!(text, "\n  evidence: {}", played.place.dir.display());
+        }
+        text
+    }
+
+    /// Whether every law held in every round.
+    #[must_use]
+    pub fn all_held(&self) -> bool {
+        self.broken.is_empty()
+    }
+
+    /// The end of the report.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let verdict = if self.all_held() {
+            "every law held".to_owned()
+        } else {
+            let seeds: Vec<String> = self.broken.iter().map(u64::to_string).collect();
+            format!(
+                "LAWS BROKEN in {} of them, seeds {}",
+                self.broken.len(),
+                seeds.join(", ")
+            )
+        };
+        format!(
+            "{} rounds: {verdict}\n  tasks {}, attempts {}\n  faults: {}\n  laws: {}",
+            self.rounds,
+            self.tasks,
+            self.attempts,
+            faults(&self.injected),
+            laws(&self.checks)
+        )
+    }
+}
+
+fn faults(injected: &BTreeMap<&'static str, u32>) -> String {
+    let words: Vec<String> = injected
+        .iter()
+        .map(|(kind, times)| format!("{kind} {times}"))
+        .collect();
+    words.join(", ")
+}
+
+fn laws(checks: &BTreeMap<Law, u64>) -> String {
+    let words: Vec<String> = checks
+        .iter()
+        .map(|(law, times)| format!("{} ×{times}", *law as u8))
+        .collect();
+    words.join(", ")
+}

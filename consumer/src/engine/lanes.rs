@@ -1,0 +1,453 @@
+//! The lanes of one partition: tasks of one key start one after another, tasks of different keys do not wait.
+//!
+//! A lane exists while it holds work, or while the database is being told of work that it held. Its queue is
+//! ordered by the log; what waits in the database comes behind what is here, so once a lane has given tasks
+//! away, later ones of its key are given away, too, until what was given away has been fetched back.
+//! Who looks a task up, runs it or writes it down is somebody else: a lane only says who is next.
+
+use std::collections::{HashMap, VecDeque};
+use std::hash::BuildHasherDefault;
+use std::time::Instant;
+
+use super::key_hasher::KeyHasher;
+
+/// Where a task's record lies within its partition: which log, and where in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Spot {
+    /// The book with which that log began.
+    pub log_book: i32,
+    /// The offset.
+    pub offset: i64,
+}
+
+/// Whom a task waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum LaneKey {
+    /// Tasks with the same hash of tenant and key.
+    Key([u8; 16]),
+    /// Every task of the partition whose type asks for it.
+    Partition,
+    /// Nobody.
+    Alone(Spot),
+}
+
+/// What a lane has to know of a task.
+pub trait Laned {
+    /// Where its record lies.
+    fn spot(&self) -> Spot;
+    /// Whether it waits for no earlier task and joins its lane at the end: one that was delayed on purpose.
+    fn joins_last(&self) -> bool;
+    /// Whether the database holds a row of it, so that it may be forgotten here.
+    fn has_row(&self) -> bool;
+    /// With whom it waits in the database.
+    fn key_hash(&self) -> [u8; 16];
+}
+
+/// What became of a task that came from the log.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Placed<T> {
+    /// It is the first of its lane and may start.
+    Next,
+    /// It waits in memory, for its look-up or for those before it.
+    Waits,
+    /// Some of its key wait in the database, behind those of its lane: it has to go there, too. The lane expects
+    /// to hear that it has landed.
+    Full(T),
+}
+
+/// What the answer to a look-up means for a lane.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Resolved<T> {
+    /// The lane's first task may start.
+    Next,
+    /// Nothing can start because of it.
+    Waits,
+    /// Earlier tasks of the key wait in the database: these, in order, have to go there, too. The lane expects
+    /// to hear of each that it has landed.
+    Park(Vec<T>),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Head {
+    /// Not started, or there is none.
+    Still,
+    /// An attempt runs.
+    Running,
+    /// An attempt failed, the next one comes later.
+    Waiting,
+}
+
+#[derive(Debug)]
+struct Entry<T> {
+    task: T,
+    /// Nothing is left to be looked up.
+    known: bool,
+}
+
+#[derive(Debug)]
+struct Lane<T> {
+    queue: VecDeque<Entry<T>>,
+    head: Head,
+    /// The database holds tasks of this key that come behind those in the queue.
+    more: bool,
+    /// Tasks on their way into the database.
+    landing: usize,
+    /// Since when it has held something without a break.
+    since: Instant,
+}
+
+impl<T> Lane<T> {
+    const fn new(now: Instant) -> Self {
+        Self {
+            queue: VecDeque::new(),
+            head: Head::Still,
+            more: false,
+            landing: 0,
+            since: now,
+        }
+    }
+
+    fn may_start(&self) -> bool {
+        self.head == Head::Still && self.queue.front().is_some_and(|entry| entry.known)
+    }
+
+    fn is_over(&self) -> bool {
+        self.queue.is_empty() && self.landing == 0
+    }
+}
+
+/// The lanes of one partition; see the module.
+#[derive(Debug)]
+pub struct Lanes<T> {
+    lanes: HashMap<LaneKey, Lane<T>, BuildHasherDefault<KeyHasher>>,
+    tasks: usize,
+}
+
+impl<T> Default for Lanes<T> {
+    fn default() -> Self {
+        Self {
+            lanes: HashMap::default(),
+            tasks: 0,
+        }
+    }
+}
+
+impl<T: Laned> Lanes<T> {
+    /// Takes in a task from the log, behind all of its key. `known` says that nothing is to be looked up.
+    pub fn push(&mut self, key: LaneKey, task: T, known: bool, now: Instant) -> Placed<T> {
+        let lane = self.lanes.entry(key).or_insert_with(|| Lane::new(now));
+        if lane.more || (lane.queue.is_empty() && lane.landing > 0) {
+            lane.more = true;
+            lane.landing += 1;
+            return Placed::Full(task);
+        }
+        lane.queue.push_back(Entry { task, known });
+        self.tasks += 1;
+        if lane.queue.len() == 1 && lane.may_start() {
+            Placed::Next
+        } else {
+            Placed::Waits
+        }
+    }
+
+    /// Takes the tail of each lane by key that has held something since `before` without a break, down to
+    /// `depth` tasks: with its lane, in order. Those for which [`Lanes::goes_along`] holds have to go into the
+    /// database, and the lane expects to hear that they have landed; the others have their rows there.
+    pub fn trim(&mut self, depth: usize, before: Instant) -> Vec<(LaneKey, Vec<T>)> {
+        let mut trimmed = Vec::new();
+        for (key, lane) in &mut self.lanes {
+            let slow = matches!(key, LaneKey::Key(_)) && lane.since <= before;
+            if !slow || lane.queue.len() <= depth.max(1) {
+                continue;
+            }
+            let tail = lane.queue.split_off(depth.max(1));
+            let tasks: Vec<T> = tail.into_iter().map(|entry| entry.task).collect();
+            self.tasks -= tasks.len();
+            lane.more = true;
+            lane.landing += tasks.iter().filter(|task| Self::goes_along(task)).count();
+            trimmed.push((*key, tasks));
+        }
+        trimmed
+    }
+
+    /// Takes in tasks that were fetched from the database, ascending; `more` says that others were left there.
+    /// They come before everything that has not begun. What is here already is not taken twice. Returns
+    /// whether the lane's first task may start; `None`, and the tasks are dropped, while some of the key
+    /// are on their way into the database: what was read is not all there is.
+    pub fn wake(
+        &mut self,
+        key: LaneKey,
+        tasks: impl IntoIterator<Item = T>,
+        more: bool,
+        now: Instant,
+    ) -> Option<bool> {
+        let lane = self.lanes.entry(key).or_insert_with(|| Lane::new(now));
+        if lane.landing > 0 {
+            return None;
+        }
+        let begun = usize::from(lane.head != Head::Still).min(lane.queue.len());
+        for task in tasks {
+            let spot = task.spot();
+            if lane.queue.iter().any(|entry| entry.task.spot() == spot) {
+                continue;
+            }
+            let behind = |entry: &Entry<T>| !entry.task.joins_last() && entry.task.spot() < spot;
+            let at = if task.joins_last() {
+                lane.queue.len()
+            } else {
+                begun
+                    + lane
+                        .queue
+                        .iter()
+                        .skip(begun)
+                        .take_while(|entry| behind(entry))
+                        .count()
+            };
+            lane.queue.insert(at, Entry { task, known: true });
+            self.tasks += 1;
+        }
+        lane.more = more;
+        let may_start = lane.may_start();
+        self.tidy(key);
+        Some(may_start)
+    }
+
+    /// Takes in that a task was looked up; `parked` says that tasks of its key wait in the database.
+    pub fn known(&mut self, key: LaneKey, spot: Spot, parked: bool) -> Resolved<T> {
+        let Some(lane) = self.lanes.get_mut(&key) else {
+            return Resolved::Waits;
+        };
+        let Some(at) = lane.queue.iter().position(|e| e.task.spot() == spot) else {
+            return Resolved::Waits;
+        };
+        // Those that wait there may have been fetched meanwhile: then they stand before it.
+        let fetched = !lane.more && lane.queue.iter().take(at).any(|e| e.task.has_row());
+        if parked && !fetched {
+            let given: Vec<T> = lane.queue.drain(at..).map(|entry| entry.task).collect();
+            self.tasks -= given.len();
+            lane.more = true;
+            lane.landing += given.len();
+            return Resolved::Park(given);
+        }
+        if let Some(entry) = lane.queue.get_mut(at) {
+            entry.known = true;
+        }
+        if at == 0 && lane.may_start() {
+            Resolved::Next
+        } else {
+            Resolved::Waits
+        }
+    }
+
+    /// The first task of a lane, if it may start.
+    pub fn next(&mut self, key: LaneKey) -> Option<&mut T> {
+        let lane = self.lanes.get_mut(&key)?;
+        if !lane.may_start() {
+            return None;
+        }
+        lane.queue.front_mut().map(|entry| &mut entry.task)
+    }
+
+    /// Notes that an attempt at the lane's first task runs.
+    pub fn started(&mut self, key: LaneKey) {
+        if let Some(lane) = self.lanes.get_mut(&key)
+            && !lane.queue.is_empty()
+        {
+            lane.head = Head::Running;
+        }
+    }
+
+    /// The task at a spot, wherever it stands in its lane.
+    pub fn get_mut(&mut self, key: LaneKey, spot: Spot) -> Option<&mut T> {
+        let lane = self.lanes.get_mut(&key)?;
+        let entry = lane.queue.iter_mut().find(|e| e.task.spot() == spot)?;
+        Some(&mut entry.task)
+    }
+
+    /// The task that has begun at this spot: an attempt runs, or failed and another one comes.
+    pub fn begun_mut(&mut self, key: LaneKey, spot: Spot) -> Option<&mut T> {
+        let lane = self.lanes.get_mut(&key)?;
+        if lane.head == Head::Still {
+            return None;
+        }
+        let first = lane.queue.front_mut()?;
+        (first.task.spot() == spot).then_some(&mut first.task)
+    }
+
+    /// Notes that an attempt has ended and another one comes later: the lane waits.
+    pub fn wait(&mut self, key: LaneKey, spot: Spot) {
+        if self.begun_mut(key, spot).is_some()
+            && let Some(lane) = self.lanes.get_mut(&key)
+        {
+            lane.head = Head::Waiting;
+        }
+    }
+
+    /// Ends the wait of a task. Returns whether it was waiting and may start.
+    pub fn due(&mut self, key: LaneKey, spot: Spot) -> bool {
+        let Some(lane) = self.lanes.get_mut(&key) else {
+            return false;
+        };
+        let waits =
+            lane.head == Head::Waiting && lane.queue.front().is_some_and(|e| e.task.spot() == spot);
+        if waits {
+            lane.head = Head::Still;
+        }
+        waits && lane.may_start()
+    }
+
+    /// Takes out a task that has ended, or that will not run. Returns it, and whether the lane's first task
+    /// may start now.
+    pub fn remove(&mut self, key: LaneKey, spot: Spot) -> Option<(T, bool)> {
+        let lane = self.lanes.get_mut(&key)?;
+        let at = lane.queue.iter().position(|e| e.task.spot() == spot)?;
+        let entry = lane.queue.remove(at)?;
+        self.tasks -= 1;
+        if at == 0 {
+            lane.head = Head::Still;
+        }
+        let next = at == 0 && lane.may_start();
+        self.tidy(key);
+        Some((entry.task, next))
+    }
+
+    /// Empties a lane whose first task has to wait in the database: all its tasks, in order. The lane expects
+    /// to hear, by [`Lanes::landed`], of the first, and of those for which [`Lanes::goes_along`] holds; the
+    /// others have their rows and are only forgotten here.
+    pub fn park(&mut self, key: LaneKey) -> Vec<T> {
+        let Some(lane) = self.lanes.get_mut(&key) else {
+            return Vec::new();
+        };
+        let tasks: Vec<T> = lane.queue.drain(..).map(|entry| entry.task).collect();
+        self.tasks -= tasks.len();
+        lane.head = Head::Still;
+        lane.more = true;
+        let followers = tasks.iter().skip(1).filter(|task| Self::goes_along(task));
+        lane.landing += usize::from(!tasks.is_empty()) + followers.count();
+        self.tidy(key);
+        tasks
+    }
+
+    /// Whether a task that is parked behind another has to be written: it has no row, or one that does not
+    /// wait with its key.
+    pub fn goes_along(task: &T) -> bool {
+        !task.has_row() || task.joins_last()
+    }
+
+    /// Takes in that a task of this lane has landed in the database. Returns whether the lane is over while
+    /// the database holds tasks of its key: the next are to be fetched from there.
+    pub fn landed(&mut self, key: LaneKey) -> bool {
+        let Some(lane) = self.lanes.get_mut(&key) else {
+            return false;
+        };
+        lane.landing = lane.landing.saturating_sub(1);
+        self.tidy(key)
+    }
+
+    /// Whether the key has a lane: then the lane knows more than the tables.
+    #[must_use]
+    pub fn has(&self, key: LaneKey) -> bool {
+        self.lanes.contains_key(&key)
+    }
+
+    /// Whether a task is in a lane.
+    #[must_use]
+    pub fn has_task(&self, key: LaneKey, spot: Spot) -> bool {
+        let lane = self.lanes.get(&key);
+        lane.is_some_and(|lane| lane.queue.iter().any(|entry| entry.task.spot() == spot))
+    }
+
+    /// Whether some lane waits for another attempt at its first task, or for its tasks to land.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        self.lanes
+            .values()
+            .any(|lane| lane.head == Head::Waiting || lane.landing > 0)
+    }
+
+    /// Whether tasks of a lane are on their way into the database.
+    #[must_use]
+    pub fn has_landing(&self, key: LaneKey) -> bool {
+        self.lanes.get(&key).is_some_and(|lane| lane.landing > 0)
+    }
+
+    /// Whether a lane has given tasks to the database that are not back: others of its key go there, too.
+    #[must_use]
+    pub fn has_given(&self, key: LaneKey) -> bool {
+        let lane = self.lanes.get(&key);
+        lane.is_some_and(|lane| lane.more || lane.landing > 0)
+    }
+
+    /// Keys of lanes of whose tasks some have rows, or that have given tasks away: not to be fetched now.
+    pub fn busy_keys(&self) -> Vec<[u8; 16]> {
+        let mut busy = Vec::new();
+        for (key, lane) in &self.lanes {
+            let mut rows = lane
+                .queue
+                .iter()
+                .map(|entry| &entry.task)
+                .filter(|task| task.has_row());
+            match key {
+                LaneKey::Key(hash) if lane.more || lane.landing > 0 => busy.push(*hash),
+                LaneKey::Key(hash) => busy.extend(rows.next().map(|_| *hash)),
+                LaneKey::Partition | LaneKey::Alone(_) => busy.extend(rows.map(T::key_hash)),
+            }
+        }
+        busy
+    }
+
+    /// Every task in memory, with its lane and whether it has begun.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (LaneKey, bool, &mut T)> {
+        self.lanes.iter_mut().flat_map(|(key, lane)| {
+            let begun = lane.head != Head::Still;
+            let numbered = lane.queue.iter_mut().enumerate();
+            numbered.map(move |(at, entry)| (*key, begun && at == 0, &mut entry.task))
+        })
+    }
+
+    /// Drops every task that does not run: on the way out, others read or fetch them again. Returns those that
+    /// wait for another attempt.
+    pub fn keep_running(&mut self) -> Vec<(LaneKey, T)> {
+        let mut waiting = Vec::new();
+        for (key, lane) in &mut self.lanes {
+            let kept = usize::from(lane.head == Head::Running);
+            let was_waiting = lane.head == Head::Waiting;
+            let mut dropped: VecDeque<Entry<T>> = lane.queue.split_off(kept.min(lane.queue.len()));
+            self.tasks -= dropped.len();
+            if was_waiting {
+                lane.head = Head::Still;
+                waiting.extend(dropped.pop_front().map(|entry| (*key, entry.task)));
+            }
+        }
+        self.lanes.retain(|_, lane| !lane.is_over());
+        waiting
+    }
+
+    /// How many tasks are in memory.
+    #[must_use]
+    pub const fn tasks(&self) -> usize {
+        self.tasks
+    }
+
+    /// How many lanes there are.
+    #[must_use]
+    pub fn lanes(&self) -> usize {
+        self.lanes.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.lanes.is_empty()
+    }
+
+    /// Drops a lane that is over. Returns whether the database holds tasks of its key.
+    fn tidy(&mut self, key: LaneKey) -> bool {
+        let over = self.lanes.get(&key).filter(|lane| lane.is_over());
+        let more = over.is_some_and(|lane| lane.more);
+        if over.is_some() {
+            self.lanes.remove(&key);
+        }
+        more
+    }
+}

@@ -1,0 +1,72 @@
+//! Tasks on their way into the database, and what their landing means.
+
+use millrace_store::{Ending, Origin, Outcome, ParkKind, Settling};
+
+use crate::engine::{Charge, LaneKey, Offset, Spot};
+
+/// A task on its way into the database, for the moment when it is there.
+#[derive(Debug, Clone)]
+pub struct Tracked {
+    /// Its lane.
+    pub lane: LaneKey,
+    /// With whom it waits.
+    pub key_hash: [u8; 16],
+    /// Its deduplication hash.
+    pub dedup: Option<[u8; 16]>,
+    /// How it was parked before.
+    pub was: Option<ParkKind>,
+    /// How it is parked from now on.
+    pub becomes: Option<ParkKind>,
+    /// It was taken for a repeat; if it is none after all, it is parked.
+    pub repeats: bool,
+}
+
+/// A flush that was sent and not answered.
+#[derive(Debug)]
+pub(super) struct InAir {
+    /// In order, each with whether it came from the log.
+    pub spots: Vec<(Spot, bool)>,
+    /// The position that goes with them.
+    pub next_offset: Offset,
+    /// What is held for them.
+    pub charge: Charge,
+    /// Offsets without a record that the position passes.
+    pub gaps: i64,
+}
+
+/// What a landed flush means for the rest of the worker.
+#[derive(Debug)]
+pub struct Settled {
+    /// The position that is durable now.
+    pub next_offset: Offset,
+    /// Offsets without a record that it passed.
+    pub gaps: i64,
+    /// Tasks of whose landing somebody has to hear.
+    pub heard: Vec<(Spot, Tracked, Outcome)>,
+}
+
+/// Where a task's record lies, given which log is open.
+pub(super) const fn spot_of(record: &Settling, open_log: i32) -> Spot {
+    let log_book = match record.origin {
+        Origin::Log => open_log,
+        Origin::Parked { log_book, .. } => log_book,
+    };
+    Spot {
+        log_book,
+        offset: record.offset,
+    }
+}
+
+/// How a task with this ending is parked, if it is.
+pub(super) const fn kind_of(ending: &Ending) -> Option<ParkKind> {
+    match ending {
+        Ending::Parked(parking) => Some(parking.kind),
+        Ending::Payload
+        | Ending::Output(_)
+        | Ending::Dead(_)
+        | Ending::Cancelled
+        | Ending::Expired
+        | Ending::Repeat(_)
+        | Ending::Known(_) => None,
+    }
+}

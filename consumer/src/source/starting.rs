@@ -1,0 +1,286 @@
+//! Starting tasks: a lane's first task is checked once more and handed to the executor.
+//!
+//! The last look before a task runs: is it cancelled, is its deadline past, is its type or tenant paused, may
+//! it be killing its worker. Only then an attempt begins.
+
+use std::time::{Duration, Instant};
+
+use millrace_store::{DeadLetter, Due, Ending, ParkKind, Reason};
+
+use super::owner::Owner;
+use super::partition::Running;
+use super::standing::Standing;
+use crate::engine::{CAREFUL_STARTS, LaneKey, Laned as _, Mode, Permit, Spot};
+use crate::handlers::{Signal, Start};
+use crate::work::attempts::{Attempt, Offer};
+use crate::work::job::RECORD;
+
+/// How long a paused task of a type that is never parked waits until it is looked at again.
+const PAUSED_AGAIN: Duration = Duration::from_secs(1);
+/// Further than any run.
+const NEVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
+/// What the last look says.
+pub(super) enum Look {
+    /// It may start beside others.
+    Start,
+    /// It may start once nothing else runs.
+    Alone,
+    /// Not yet: another one of its partition has to end first.
+    Later,
+    /// It ends without being started.
+    End(Ending),
+    /// Its type or tenant is paused.
+    PutOff,
+    /// The lane has nothing to start any more.
+    Gone,
+}
+
+impl Owner {
+    /// Queues a lane whose first task may start. A task of the stock handler ends at once.
+    pub(super) fn offer(&mut self, partition: i32, lane: LaneKey) {
+        while let Some(running) = self.at_work(partition) {
+            let token = running.token;
+            let Some(job) = running.lanes.next(lane) else {
+                return;
+            };
+            let offer = Offer {
+                partition,
+                token,
+                lane,
+            };
+            if job.task.task_type != RECORD {
+                let task_type = job.task.task_type;
+                self.floor.attempts.offer(task_type, offer);
+                return;
+            }
+            let spot = job.spot();
+            let ending = match self.last_look(offer, false) {
+                Look::Start | Look::Alone | Look::Later => Ending::Payload,
+                Look::End(ending) => ending,
+                Look::PutOff => {
+                    self.put_off(offer);
+                    return;
+                }
+                Look::Gone => return,
+            };
+            let Some(running) = self.at_work(partition) else {
+                return;
+            };
+            let Some((mut job, next)) = running.lanes.remove(lane, spot) else {
+                return;
+            };
+            job.attempts += u16::from(matches!(ending, Ending::Payload));
+            running.settle(lane, job, ending);
+            if !next {
+                return;
+            }
+        }
+    }
+
+    /// Starts what may start.
+    pub(super) fn start_ready(&mut self) {
+        if self.is_stopping() {
+            return;
+        }
+        let now = Instant::now();
+        self.start_careful(now);
+        if self.floor.careful.waits_for_silence() {
+            return;
+        }
+        let mut orders = Vec::new();
+        let policies = self.floor.policies.clone();
+        while let Some((task_type, offer)) = self
+            .floor
+            .attempts
+            .next(|task_type| policies.get(task_type).max_in_flight)
+        {
+            match self.last_look(offer, true) {
+                Look::Start => orders.extend(self.begin(offer, now, false)),
+                Look::Alone => self.floor.careful.queue.push_back(offer),
+                Look::Later => self.floor.held.push((task_type, offer)),
+                Look::End(ending) => self.end_unstarted(offer, ending),
+                Look::PutOff => self.put_off(offer),
+                Look::Gone => {}
+            }
+        }
+        self.floor.attempts.start(orders);
+    }
+
+    /// What is to be done with a lane's first task now that its turn has come.
+    /// `runs` is false for tasks of the stock handler, which can harm nobody.
+    pub(super) fn last_look(&mut self, offer: Offer, runs: bool) -> Look {
+        let wall = self.floor.wall_micros;
+        let controls = self.floor.controls.clone();
+        let decoders = self.decoders.clone();
+        let Some(running) = self
+            .at_work(offer.partition)
+            .filter(|r| r.token == offer.token)
+        else {
+            return Look::Gone;
+        };
+        let Some(job) = running.lanes.next(offer.lane) else {
+            return Look::Gone;
+        };
+        if controls.cancels.contains(&job.task.task_id) {
+            return Look::End(Ending::Cancelled);
+        }
+        if job
+            .task
+            .deadline_micros
+            .is_some_and(|deadline| deadline <= wall)
+        {
+            return Look::End(Ending::Expired);
+        }
+        if controls.pause_something()
+            && let Ok(decoded) = decoders.decode(&job.task.value)
+            && controls.pauses(decoded.event().task_type, decoded.event().tenant)
+        {
+            return Look::PutOff;
+        }
+        let (spot, wakes) = (job.spot(), job.wakes);
+        if !runs {
+            return Look::Start;
+        }
+        match running.careful.may_start(spot, wakes, Instant::now()) {
+            Permit::Freely => Look::Start,
+            Permit::Alone => Look::Alone,
+            Permit::NotYet => Look::Later,
+            Permit::SetAside => Look::End(crashed()),
+        }
+    }
+
+    /// Makes the order for an attempt at a lane's first task.
+    pub(super) fn begin(&mut self, offer: Offer, now: Instant, careful: bool) -> Option<Start> {
+        let running = self
+            .at_work(offer.partition)
+            .filter(|r| r.token == offer.token)?;
+        let job = running.lanes.next(offer.lane)?;
+        let (task, attempt, spot) = (job.task.clone(), job.attempts + 1, job.spot());
+        let has_row = job.parked.is_some();
+        let submitted_at = job.submitted_at;
+        running.lanes.started(offer.lane);
+        let policy = self.floor.policies.get(task.task_type);
+        let never = now + NEVER;
+        let begun = Attempt {
+            offer,
+            spot,
+            task_type: task.task_type,
+            signal: Signal::new(),
+            started: now,
+            times_out: policy.timeout.map(|timeout| now + timeout),
+            deadline_micros: task.deadline_micros,
+            long_at: if has_row || policy.mode == Mode::Partition {
+                never
+            } else {
+                now + policy.run_long_after
+            },
+            asked: None,
+            careful,
+            reported: false,
+            progress: None,
+            progress_is_new: false,
+        };
+        if attempt == 1 {
+            self.floor.note_first_start(submitted_at);
+        }
+        Some(self.floor.attempts.begin(task, attempt, begun))
+    }
+
+    /// Ends a lane's first task, which was not started.
+    pub(super) fn end_unstarted(&mut self, offer: Offer, ending: Ending) {
+        let Some(running) = self.at_work(offer.partition) else {
+            return;
+        };
+        let Some(spot) = running.lanes.next(offer.lane).map(|job| job.spot()) else {
+            return;
+        };
+        self.end_in_lane(offer.partition, offer.lane, spot, ending);
+    }
+
+    /// Ends a task wherever it stands in its lane.
+    pub(super) fn end_in_lane(
+        &mut self,
+        partition: i32,
+        lane: LaneKey,
+        spot: Spot,
+        ending: Ending,
+    ) {
+        let Some(running) = self.at_work(partition) else {
+            return;
+        };
+        let Some((job, next)) = running.lanes.remove(lane, spot) else {
+            return;
+        };
+        running.settle(lane, job, ending);
+        self.lane_moved(partition, lane, next);
+    }
+
+    /// A lane has lost its first task: the next may start, or the rest of the key is in the database.
+    pub(super) fn lane_moved(&mut self, partition: i32, lane: LaneKey, next: bool) {
+        if next {
+            self.offer(partition, lane);
+        } else if let LaneKey::Key(hash) = lane
+            && let Some(running) = self.at_work(partition)
+            && !running.lanes.has(lane)
+            && running.parked.keys.may_contain(&hash)
+        {
+            self.floor.waking.soon();
+        }
+    }
+
+    /// A task that is not to be started now waits in the database, with all of its key; where its type is never
+    /// parked, it waits here.
+    fn put_off(&mut self, offer: Offer) {
+        let at = Instant::now() + PAUSED_AGAIN;
+        let policies = self.floor.policies.clone();
+        let Some(running) = self.at_work(offer.partition) else {
+            return;
+        };
+        let Some(job) = running.lanes.next(offer.lane) else {
+            return;
+        };
+        if policies.get(job.task.task_type).mode == Mode::Partition {
+            let spot = job.spot();
+            running.lanes.started(offer.lane);
+            running.lanes.wait(offer.lane, spot);
+            self.floor.wait_until(at, offer, spot);
+        } else {
+            park_lane(
+                running,
+                offer.lane,
+                ParkKind::Retry,
+                Due::In(Duration::ZERO),
+            );
+        }
+    }
+
+    /// The state of a partition of ours that may start tasks.
+    pub(super) fn at_work(&mut self, partition: i32) -> Option<&mut Running> {
+        match self.owned.partitions.get_mut(&partition)? {
+            Standing::Running(running) | Standing::Halting { running, .. } => Some(running),
+            Standing::Claiming { .. } | Standing::Stopped { .. } => None,
+        }
+    }
+}
+
+/// A lane's first task has to wait in the database: it goes there, and those behind it.
+pub(super) fn park_lane(running: &mut Running, lane: LaneKey, kind: ParkKind, due: Due) {
+    let mut jobs = running.lanes.park(lane).into_iter();
+    if let Some(first) = jobs.next() {
+        let ending = first.parking(kind, due);
+        running.settle(lane, first, ending);
+    }
+    running.give_away(lane, jobs.collect());
+}
+
+/// The ending of a task that was started alone as often as it may be and never ended.
+pub(super) fn crashed() -> Ending {
+    let error = format!(
+        "the worker died {CAREFUL_STARTS} times while this task ran alone: it is set aside"
+    );
+    Ending::Dead(Box::new(DeadLetter::about_event(
+        Reason::CrashedWorker,
+        error,
+    )))
+}

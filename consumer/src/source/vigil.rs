@@ -1,0 +1,272 @@
+//! Answers and wishes that come in beside the loop, and the watch over what should move and does not.
+
+use std::time::{Duration, Instant};
+
+use millrace_store::progress::State;
+use millrace_store::Ending;
+
+use super::owner::{Owner, OwnerError};
+use super::standing::Standing;
+use crate::engine::{LaneKey, Laned as _, Pressure, Resolved, Spot};
+use crate::handlers::{CancelReason, ProgressNote};
+use crate::work::floor::News;
+use crate::work::reports::Reported;
+use crate::work::scout::Answers;
+
+/// A task that runs longer is shown as processing.
+const SHOWN_AFTER: Duration = Duration::from_secs(2);
+/// Tasks of one key that stay in memory when memory is short.
+const LANE_DEPTH: usize = 1_000;
+/// A lane that has been busy for so long without a break is a slow one.
+const SLOW_LANE: Duration = Duration::from_secs(5);
+
+impl Owner {
+    /// Takes in the answer to a question that was asked beside the loop.
+    pub(super) fn take_news(&mut self, news: News) {
+        match news {
+            News::Known(answers) => self.known(answers),
+            News::Woken(woken) => self.woken(woken),
+            News::Noted(noted) => self.noted(noted),
+        }
+    }
+
+    /// Tasks were looked up: they may start, or it turned out why not.
+    fn known(&mut self, answers: Answers) {
+        self.floor.scout.answered();
+        for (asked, known) in answers {
+            let partition = asked.question.partition;
+            let spot = Spot {
+                log_book: asked.question.log_book,
+                offset: asked.question.offset,
+            };
+            let Some(running) = self
+                .at_work(partition)
+                .filter(|running| running.token == asked.token)
+            else {
+                continue;
+            };
+            if let Some(outcome) = known.settled {
+                if running.careful.gone(spot) {
+                    let claim = running.fence.claim;
+                    self.clear_suspect(partition, claim);
+                }
+                self.end_in_lane(partition, asked.lane, spot, Ending::Known(outcome));
+                continue;
+            }
+            if known.owner.is_some() {
+                let Some(job) = running.lanes.get_mut(asked.lane, spot) else {
+                    continue;
+                };
+                let ending = Ending::Repeat(job.key_hash);
+                self.end_in_lane(partition, asked.lane, spot, ending);
+                continue;
+            }
+            let may_wait = matches!(asked.lane, LaneKey::Key(_)) && known.parked > 0;
+            match running.lanes.known(asked.lane, spot, may_wait) {
+                Resolved::Next => self.offer(partition, asked.lane),
+                Resolved::Waits => {}
+                Resolved::Park(jobs) => {
+                    running.give_away(asked.lane, jobs);
+                }
+            }
+        }
+        self.balance_all();
+    }
+
+    /// Wishes have changed: running tasks that are to be cancelled are asked to stop; those that wait are ended.
+    pub(super) fn heed_wishes(&mut self) {
+        let controls = self.floor.controls.clone();
+        self.floor.waking.soon();
+        if controls.cancels.is_empty() {
+            return;
+        }
+        let mut waiting = Vec::new();
+        let mut running_spots = std::collections::HashSet::new();
+        for (partition, running) in self.owned.running_mut() {
+            let token = running.token;
+            for (lane, begun, job) in running.lanes.iter_mut() {
+                if controls.cancels.contains(&job.task.task_id) {
+                    if begun {
+                        running_spots.insert((partition, token, job.spot()));
+                    }
+                    waiting.push((partition, lane, job.spot(), begun));
+                }
+            }
+        }
+        self.stop_attempts(CancelReason::Requested, |attempt| {
+            running_spots.contains(&(attempt.offer.partition, attempt.offer.token, attempt.spot))
+        });
+        for (partition, lane, spot, begun) in waiting {
+            let attempted = begun
+                && self.floor.attempts.iter().any(|(_, attempt)| {
+                    attempt.offer.partition == partition && attempt.spot == spot
+                });
+            if !attempted {
+                self.end_in_lane(partition, lane, spot, Ending::Cancelled);
+            }
+        }
+    }
+
+    /// A handler has said how far it is.
+    pub(super) fn note_progress(&mut self, note: ProgressNote) {
+        if let Some(attempt) = self.floor.attempts.get_mut(note.ticket) {
+            attempt.progress = Some((note.fraction, note.note));
+            attempt.progress_is_new = true;
+        }
+    }
+
+    /// Tasks that run long, or have said something, are shown.
+    pub(super) fn report_progress(&mut self, now: Instant) {
+        let mut told = Vec::new();
+        for (_, attempt) in self.floor.attempts.iter_mut() {
+            let long =
+                !attempt.reported && now.saturating_duration_since(attempt.started) >= SHOWN_AFTER;
+            if long || std::mem::take(&mut attempt.progress_is_new) {
+                attempt.reported = true;
+                told.push((attempt.offer, attempt.spot, attempt.progress.clone()));
+            }
+        }
+        for (offer, spot, progress) in told {
+            let Some(running) = self.token_mut(offer.partition, offer.token) else {
+                continue;
+            };
+            let claim = running.fence.claim;
+            let Some(job) = running.lanes.begun_mut(offer.lane, spot) else {
+                continue;
+            };
+            let mut report = Reported::of(job, State::Processing).under(claim);
+            if let Some((fraction, note)) = progress {
+                report.fraction = Some(fraction);
+                report.note = Some(note);
+            }
+            self.floor.reports.tell(report);
+        }
+        let claims = &self.claims;
+        self.floor
+            .reports
+            .write(now, &claims.database, &claims.consumer);
+        self.floor
+            .panel
+            .forget(std::mem::take(&mut self.floor.cancelled));
+    }
+
+    /// Watches that frontiers move while something is pending: what is known to hold one up is waited for, and
+    /// what is not ends the worker, so that another takes over.
+    pub(super) fn watch_frontiers(&mut self, now: Instant) {
+        let writing = self.writers.iter().any(|writer| writer.busy);
+        let looking = self.floor.scout.is_busy();
+        let limit = self.settings.stuck_after;
+        let (mut lanes, mut careful) = (0, 0);
+        for (partition, standing) in &mut self.owned.partitions {
+            let Standing::Running(running) = standing else {
+                continue;
+            };
+            lanes += running.lanes.lanes();
+            careful += usize::from(running.careful.is_careful());
+            running
+                .metrics
+                .parked(running.parked.tasks.max(0).unsigned_abs());
+            let attempts = self.floor.attempts.any_of(*partition, running.token);
+            let held = writing || looking || attempts || running.lanes.is_waiting();
+            if running.ledger.pending() == 0 || held {
+                // Whatever it is that holds it up, it is under way, and bounded by itself.
+                if running.ledger.pending() == 0 || !attempts {
+                    running.moved_at = now;
+                }
+                running
+                    .metrics
+                    .frontier_age(now.saturating_duration_since(running.moved_at));
+                continue;
+            }
+            let age = now.saturating_duration_since(running.moved_at);
+            running.metrics.frontier_age(age);
+            if age >= limit {
+                self.stuck = Some(OwnerError::Stuck {
+                    partition: *partition,
+                    offset: running.ledger.frontier().0,
+                    for_seconds: age.as_secs(),
+                });
+            } else if age >= limit / 2 && !running.stuck_said {
+                running.stuck_said = true;
+                tracing::error!(
+                    partition,
+                    offset = running.ledger.frontier().0,
+                    seconds = age.as_secs(),
+                    "the partition does not move on, though nothing is known to hold it up"
+                );
+            }
+            running.stuck_said &= age >= limit / 2;
+        }
+        self.gauges.consumer.lanes(lanes);
+        self.gauges.consumer.careful_partitions(careful);
+        self.gauges
+            .consumer
+            .waiting_retries(self.floor.waiting_retries());
+        self.gauges.consumer.pauses(
+            self.floor.controls.paused_types.len(),
+            self.floor.controls.paused_tenants.len(),
+        );
+        self.leave_careful(now);
+    }
+
+    /// When memory is short, lanes that have been busy for long keep only their first tasks here.
+    pub(super) fn trim_lanes(&mut self, now: Instant) {
+        if !self.budget.is_half_full() {
+            return;
+        }
+        let Some(before) = now.checked_sub(SLOW_LANE) else {
+            return;
+        };
+        for (_, running) in self.owned.running_mut() {
+            for (lane, jobs) in running.lanes.trim(LANE_DEPTH, before) {
+                tracing::debug!(tasks = jobs.len(), "a slow key keeps its later tasks in the database");
+                running.give_away(lane, jobs);
+            }
+        }
+    }
+
+    /// A partition of which too many tasks wait in the database is read no further until there are fewer.
+    pub(super) fn hold_full_partitions(&mut self) {
+        let most = self.settings.most_parked;
+        let pressed = self.pressure == Pressure::Hard;
+        let (mut pause, mut resume) = (Vec::new(), Vec::new());
+        for (partition, standing) in &mut self.owned.partitions {
+            let Standing::Running(running) = standing else {
+                continue;
+            };
+            let parked = running.parked.tasks;
+            if !running.is_full && (parked >= most || running.deep_key) {
+                running.is_full = true;
+                pause.push(*partition);
+                tracing::warn!(partition, parked, "too many tasks wait in the database: the partition is read no further until there are fewer");
+            } else if running.is_full && parked < most - most / 10 && !running.deep_key {
+                running.is_full = false;
+                if !running.held_back && !pressed {
+                    resume.push(*partition);
+                }
+            }
+        }
+        if !pause.is_empty() {
+            self.pause(&pause);
+        }
+        if !resume.is_empty() {
+            self.resume(&resume);
+        }
+    }
+
+    fn leave_careful(&mut self, now: Instant) {
+        let mut left = Vec::new();
+        for (partition, running) in self.owned.running_mut() {
+            if running.at_end && running.is_idle() && running.careful.nothing_pending(now) {
+                left.push((partition, running.fence.claim));
+            }
+        }
+        for (partition, claim) in left {
+            tracing::info!(
+                partition,
+                "nothing is pending: tasks of this partition run side by side again"
+            );
+            self.clear_suspect(partition, claim);
+        }
+    }
+}

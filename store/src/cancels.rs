@@ -1,0 +1,109 @@
+//! Requests to cancel a task. A request decides nothing: the owner of the task writes how it ended.
+//!
+//! So there is no unfenced terminal write: whoever asks leaves a row here, the owner sees it before it starts
+//! the task, when it wakes it, while it runs and when it flushes it, and a task that is done stays as it is.
+
+use millrace_schemas::TaskId;
+use sqlx::{Connection, PgConnection};
+use uuid::Uuid;
+
+use crate::notices::{self, Notice};
+use crate::rows::{storable, uuid_of};
+use crate::trouble::Trouble;
+
+/// Longest name kept of a tenant or of whoever asks, in bytes.
+const NAME_BYTES: usize = 255;
+
+/// Asks for a task to be cancelled, and tells the workers. Asking again changes nothing. `tenant` is kept for
+/// people to read; whether the task is theirs is for the caller to know.
+///
+/// # Errors
+/// When the database cannot be written; then nobody heard of it.
+pub async fn request(
+    connection: &mut PgConnection,
+    task: TaskId,
+    tenant: Option<&str>,
+    by: &str,
+) -> Result<(), Trouble> {
+    let mut transaction = connection.begin().await?;
+    sqlx::query(
+        "INSERT INTO task_cancels (task_id, tenant, by) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
+    )
+    .bind(uuid_of(task))
+    .bind(tenant.map(|tenant| storable(tenant, NAME_BYTES)))
+    .bind(storable(by, NAME_BYTES))
+    .execute(&mut *transaction)
+    .await?;
+    notices::tell(&mut transaction, Notice::Cancels).await?;
+    transaction.commit().await?;
+    Ok(())
+}
+
+/// The tasks for which a request is open, newest request first, at most `most`.
+///
+/// # Errors
+/// When the database cannot be read.
+pub async fn pending(connection: &mut PgConnection, most: i64) -> Result<Vec<TaskId>, Trouble> {
+    let ids: Vec<Uuid> =
+        sqlx::query_scalar("SELECT task_id FROM task_cancels ORDER BY requested_at DESC LIMIT $1")
+            .bind(most)
+            .fetch_all(connection)
+            .await?;
+    Ok(ids.into_iter().filter_map(task_id).collect())
+}
+
+/// How many requests are open.
+///
+/// # Errors
+/// When the database cannot be read.
+pub async fn count(connection: &mut PgConnection) -> Result<i64, Trouble> {
+    Ok(sqlx::query_scalar("SELECT count(*) FROM task_cancels")
+        .fetch_one(connection)
+        .await?)
+}
+
+/// Removes requests that were answered: their tasks are durably done.
+///
+/// # Errors
+/// When the database cannot be written; [`sweep`] finds them later.
+pub async fn forget(connection: &mut PgConnection, tasks: &[TaskId]) -> Result<(), Trouble> {
+    let ids: Vec<Uuid> = tasks.iter().copied().map(uuid_of).collect();
+    sqlx::query("DELETE FROM task_cancels WHERE task_id = ANY($1)")
+        .bind(&ids)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// Removes requests whose task has a result, and those that were made before the oldest day of results that
+/// is kept. Returns how many went.
+///
+/// # Errors
+/// When the database cannot be written.
+pub async fn sweep(connection: &mut PgConnection) -> Result<u64, Trouble> {
+    let mut transaction = connection.begin().await?;
+    // Requests are few and results many: one look-up a request, whatever the statistics say.
+    for setting in [
+        "SET LOCAL enable_hashjoin = off",
+        "SET LOCAL enable_mergejoin = off",
+        "SET LOCAL enable_seqscan = off",
+    ] {
+        sqlx::query(setting).execute(&mut *transaction).await?;
+    }
+    let oldest = crate::days::oldest(&mut transaction, crate::days::Daily::Results).await?;
+    // The first 48 bits of an id are the milliseconds of its birth, which name its day.
+    let done = sqlx::query(
+        "DELETE FROM task_cancels c WHERE c.requested_at < DATE '1970-01-01' + $1::int OR EXISTS ( \
+           SELECT FROM task_results r WHERE r.task_id = c.task_id AND r.day = DATE '1970-01-01' + \
+             (('x' || left(replace(c.task_id::text, '-', ''), 12))::bit(48)::bigint / 86400000)::int)",
+    )
+    .bind(oldest.map(millrace_schemas::Day::days_since_epoch))
+    .execute(&mut *transaction)
+    .await?;
+    transaction.commit().await?;
+    Ok(done.rows_affected())
+}
+
+fn task_id(id: Uuid) -> Option<TaskId> {
+    TaskId::from_bytes(id.into_bytes()).ok()
+}

@@ -1,0 +1,290 @@
+//! How a task stands, from what its id leads to: one look-up by key in each table, cheap enough to ask often.
+//!
+//! The result, the parked row, the dead letters and the positions are read by one statement, so a task that
+//! moves from one to the other meanwhile is never seen in none. What it says of itself comes after that and
+//! decides nothing about the end. No row is written when a task is submitted: an id without one is told apart
+//! by its birth time and the times up to which every partition is settled.
+
+use millrace_schemas::TaskId;
+use sqlx::postgres::PgRow;
+use sqlx::{PgConnection, Row};
+
+use crate::days::{self, Daily};
+use crate::position::Consumer;
+use crate::rows::uuid_of;
+use crate::trouble::Trouble;
+
+/// Where a task stands, in one word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StatusWord {
+    /// It is in the log, or waits for its time or behind its key; no attempt has begun, as far as is known.
+    Accepted,
+    /// An attempt runs.
+    Processing,
+    /// An attempt failed, or somebody sent it to work again, and the next attempt is due some time.
+    Retrying,
+    /// Done.
+    Success,
+    /// Given up: its dead letter says why.
+    Failed,
+    /// Not finished, since somebody asked for that.
+    Cancelled,
+    /// Not finished when its deadline passed.
+    Expired,
+    /// Every partition is settled beyond its birth, and nobody has seen it.
+    Unknown,
+    /// Born before the days that are kept: whatever became of it is not known any more.
+    Gone,
+}
+
+impl StatusWord {
+    /// The word.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::Processing => "processing",
+            Self::Retrying => "retrying",
+            Self::Success => "success",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+            Self::Expired => "expired",
+            Self::Unknown => "unknown",
+            Self::Gone => "gone",
+        }
+    }
+
+    /// Whether nothing more will happen to it by itself.
+    #[must_use]
+    pub const fn is_terminal(self) -> bool {
+        matches!(
+            self,
+            Self::Success | Self::Failed | Self::Cancelled | Self::Expired
+        )
+    }
+
+    fn of_result(word: &str) -> Result<Self, Trouble> {
+        [Self::Success, Self::Failed, Self::Cancelled, Self::Expired]
+            .into_iter()
+            .find(|status| status.as_str() == word)
+            .ok_or_else(|| Trouble::Refused(format!("{word} is no status of a result")))
+    }
+}
+
+/// How a task stands; absent parts are not known, or do not apply.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct TaskStatus {
+    /// In one word.
+    pub status: StatusWord,
+    /// What that means here, for a person.
+    pub explanation: String,
+    /// Whose it is, where a row tells.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<String>,
+    /// 0, and one more with each redrive.
+    pub run: i16,
+    /// Attempts of this run that began, as far as is known.
+    pub attempts: i16,
+    /// How much is done, from 0 to 1, where the handler says so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub progress: Option<f32>,
+    /// What the handler says of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+    /// When the next attempt, or the first, is due at the earliest, RFC 3339, UTC.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub due_at: Option<String>,
+    /// Whether somebody asked for it to be cancelled, and its owner has not answered yet.
+    pub cancel_requested: bool,
+    /// Whose row in `task_results` holds the result: its own, or that of the task which it is a duplicate of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub result: Option<TaskId>,
+}
+
+impl TaskStatus {
+    fn new(status: StatusWord, explanation: impl Into<String>) -> Self {
+        Self {
+            status,
+            explanation: explanation.into(),
+            tenant: None,
+            run: 0,
+            attempts: 0,
+            progress: None,
+            note: None,
+            due_at: None,
+            cancel_requested: false,
+            result: None,
+        }
+    }
+}
+
+const EVERYTHING: &str = "WITH \
+    r AS (SELECT status::text AS status, tenant, run, attempts, duplicate_of FROM task_results \
+      WHERE day = DATE '1970-01-01' + $4 AND task_id = $3), \
+    k AS (SELECT kind::text AS kind, tenant, run, attempts, \
+        to_char(CASE WHEN kind = 'delayed' THEN due_at WHEN kind IN ('retry', 'redrive') THEN \
+          (SELECT y.due_at FROM parked_keys y WHERE y.group_id = t.group_id AND y.topic = t.topic \
+             AND y.partition = t.partition AND y.key_hash = t.key_hash) END, \
+          'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"') AS due_at \
+      FROM parked_tasks t WHERE task_id = $3 AND group_id = $1 AND topic = $2 ORDER BY log_book DESC LIMIT 1), \
+    l AS (SELECT reason, tenant, run, attempts FROM dead_letters \
+      WHERE task_id = $3 AND group_id = $1 AND topic = $2 AND redriven_at IS NULL ORDER BY run DESC LIMIT 1), \
+    f AS (SELECT count(*) AS partitions, count(frontier_time) AS known, \
+        (extract(epoch FROM min(frontier_time)) * 1000)::bigint AS lowest \
+      FROM partition_progress WHERE group_id = $1 AND topic = $2 \
+        AND NOT EXISTS (SELECT FROM r) AND NOT EXISTS (SELECT FROM k) AND NOT EXISTS (SELECT FROM l)) \
+    SELECT r.status, r.tenant AS r_tenant, r.run AS r_run, r.attempts AS r_attempts, r.duplicate_of, \
+      k.kind, k.tenant AS k_tenant, k.run AS k_run, k.attempts AS k_attempts, k.due_at, \
+      l.reason, l.tenant AS l_tenant, l.run AS l_run, l.attempts AS l_attempts, \
+      coalesce(f.partitions > 0 AND f.known = f.partitions AND f.lowest > $5, false) AS passed, \
+      EXISTS (SELECT FROM task_cancels WHERE task_id = $3) AS cancel_requested, pg_is_in_recovery() AS standby \
+    FROM f LEFT JOIN r ON true LEFT JOIN k ON true LEFT JOIN l ON true";
+
+/// How a task stands. A replica tells no progress, since that table is not replicated.
+///
+/// # Errors
+/// When the database cannot be read.
+pub async fn status(
+    connection: &mut PgConnection,
+    consumer: &Consumer,
+    id: TaskId,
+) -> Result<TaskStatus, Trouble> {
+    let born = i64::try_from(id.born_ms()).unwrap_or(i64::MAX);
+    let row = sqlx::query(EVERYTHING)
+        .bind(&consumer.group)
+        .bind(&consumer.topic)
+        .bind(uuid_of(id))
+        .bind(id.birth_day().days_since_epoch())
+        .bind(born)
+        .fetch_one(&mut *connection)
+        .await?;
+    if let Some(word) = row.try_get::<Option<&str>, _>("status")? {
+        return of_result(&row, word, id);
+    }
+    let said = if row.try_get("standby")? {
+        None
+    } else {
+        said(connection, consumer, id).await?
+    };
+    let mut status = if let Some(kind) = row.try_get::<Option<&str>, _>("kind")? {
+        of_parked(&row, kind, said)?
+    } else if let Some(said) = said {
+        said
+    } else if let Some(reason) = row.try_get::<Option<&str>, _>("reason")? {
+        TaskStatus {
+            tenant: row.try_get("l_tenant")?,
+            run: row.try_get("l_run")?,
+            attempts: row.try_get("l_attempts")?,
+            ..TaskStatus::new(
+                StatusWord::Failed,
+                format!("it is a dead letter ({reason}) and has no result row"),
+            )
+        }
+    } else {
+        without_row(connection, id, row.try_get("passed")?).await?
+    };
+    status.cancel_requested = row.try_get("cancel_requested")?;
+    Ok(status)
+}
+
+fn of_result(row: &PgRow, word: &str, id: TaskId) -> Result<TaskStatus, Trouble> {
+    let first: Option<uuid::Uuid> = row.try_get("duplicate_of")?;
+    let explanation = match first {
+        Some(first) => format!("a duplicate of task {first}"),
+        None => "its result is in task_results".to_owned(),
+    };
+    let holder = first.map_or(Some(id), |first| {
+        TaskId::from_bytes(first.into_bytes()).ok()
+    });
+    Ok(TaskStatus {
+        tenant: row.try_get("r_tenant")?,
+        run: row.try_get("r_run")?,
+        attempts: row.try_get("r_attempts")?,
+        result: holder,
+        ..TaskStatus::new(StatusWord::of_result(word)?, explanation)
+    })
+}
+
+/// A parked task that was woken keeps its row while it runs: what it says of itself is newer.
+fn of_parked(row: &PgRow, kind: &str, said: Option<TaskStatus>) -> Result<TaskStatus, Trouble> {
+    let run: i16 = row.try_get("k_run")?;
+    if let Some(said) = said.filter(|said| said.run == run) {
+        return Ok(said);
+    }
+    let (status, explanation) = match kind {
+        "running" => (StatusWord::Processing, "it runs for long"),
+        "retry" => (StatusWord::Retrying, "it waits for its next attempt"),
+        "redrive" => (StatusWord::Retrying, "it was sent to work again"),
+        "delayed" => (StatusWord::Accepted, "it waits for its time"),
+        _ => (
+            StatusWord::Accepted,
+            "it waits behind an earlier task of its key",
+        ),
+    };
+    Ok(TaskStatus {
+        tenant: row.try_get("k_tenant")?,
+        run,
+        attempts: row.try_get("k_attempts")?,
+        due_at: row.try_get("due_at")?,
+        ..TaskStatus::new(status, explanation)
+    })
+}
+
+/// What the task said of itself under the claim that counts now.
+async fn said(
+    connection: &mut PgConnection,
+    consumer: &Consumer,
+    id: TaskId,
+) -> Result<Option<TaskStatus>, Trouble> {
+    let row = sqlx::query(
+        "SELECT t.state, t.tenant, t.run, t.attempt, t.fraction, t.note, \
+           to_char(t.next_attempt_at, 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"') AS next_attempt_at \
+         FROM task_progress t JOIN partition_progress p USING (group_id, topic, partition, claim) \
+         WHERE t.task_id = $3 AND t.group_id = $1 AND t.topic = $2",
+    )
+    .bind(&consumer.group)
+    .bind(&consumer.topic)
+    .bind(uuid_of(id))
+    .fetch_optional(connection)
+    .await?;
+    let Some(row) = row else { return Ok(None) };
+    let (status, explanation) = match row.try_get("state")? {
+        "processing" => (StatusWord::Processing, "an attempt runs"),
+        _ => (StatusWord::Retrying, "it waits for its next attempt"),
+    };
+    Ok(Some(TaskStatus {
+        tenant: row.try_get("tenant")?,
+        run: row.try_get("run")?,
+        attempts: row.try_get("attempt")?,
+        progress: row.try_get("fraction")?,
+        note: row.try_get("note")?,
+        due_at: row.try_get("next_attempt_at")?,
+        ..TaskStatus::new(status, explanation)
+    }))
+}
+
+/// An id without a row: still under way, unknown, or gone with its day.
+async fn without_row(
+    connection: &mut PgConnection,
+    id: TaskId,
+    passed: bool,
+) -> Result<TaskStatus, Trouble> {
+    let oldest = days::oldest(connection, Daily::Results).await?;
+    Ok(if oldest.is_some_and(|oldest| id.birth_day() < oldest) {
+        TaskStatus::new(
+            StatusWord::Gone,
+            "it was born before the oldest day that is kept",
+        )
+    } else if passed {
+        TaskStatus::new(
+            StatusWord::Unknown,
+            "every partition is settled beyond its birth and nobody has seen it",
+        )
+    } else {
+        TaskStatus::new(
+            StatusWord::Accepted,
+            "not settled yet: some partition has not passed its birth time",
+        )
+    })
+}

@@ -1,0 +1,318 @@
+//! One round of waking: what is due of parked tasks, within a bound of tasks and bytes.
+//!
+//! See [`crate::parked`] for what it promises. Each kind is one statement by the index of its time. What is
+//! woken is locked in the order of the key, so that it waits for a flush that still holds a row and then sees
+//! what that one left of it; two such statements never wait for each other in a ring.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use millrace_schemas::TaskId;
+use sqlx::{AssertSqlSafe, PgConnection, Row};
+use uuid::Uuid;
+
+use crate::parked::{Parked, WokenKey, limit, task_columns};
+use crate::position::Consumer;
+use crate::rows::uuid_of;
+use crate::trouble::Trouble;
+
+/// What is to be woken.
+#[derive(Debug, Clone, Copy)]
+pub struct Waking<'a> {
+    /// Partitions and the claims under which they are held.
+    pub claims: &'a [(i32, Uuid)],
+    /// Keys that are in memory already: they are not woken.
+    pub busy: &'a [(i32, [u8; 16])],
+    /// Task types of which nothing is started: a key whose lowest task is of one is not woken.
+    pub paused_types: &'a [String],
+    /// Tenants of whom nothing is started: likewise.
+    pub paused_tenants: &'a [String],
+    /// Tasks whose end was asked for.
+    pub cancels: &'a [TaskId],
+    /// Most tasks of keys and for later, together; of those to be ended as many again.
+    pub most_tasks: usize,
+    /// Most bytes of values and headers of these tasks; a single larger one is loaded alone.
+    pub most_bytes: u64,
+}
+
+/// What was woken.
+#[derive(Debug, Default)]
+pub struct Wake {
+    /// Keys that are due, the longest due first.
+    pub keys: Vec<WokenKey>,
+    /// Tasks for later whose time has come; they block nobody and join their key's lane now.
+    pub delayed: Vec<Parked>,
+    /// Tasks of any kind past their deadline, also such as are in memory.
+    pub expired: Vec<Parked>,
+    /// Parked tasks of those whose end was asked for, also such as are in memory.
+    pub cancelled: Vec<Parked>,
+    /// How long until something else is due, when anything is.
+    pub next_due: Option<Duration>,
+}
+
+macro_rules! held {
+    () => {
+        "held AS MATERIALIZED (SELECT c.partition FROM unnest($3::int[], $4::uuid[]) AS c(partition, claim) \
+           JOIN partition_progress p ON p.group_id = $1 AND p.topic = $2 AND p.partition = c.partition AND p.claim = c.claim)"
+    };
+}
+
+/// Takes the chosen tasks in order, as long as they fit, locks them in that order and counts their waking.
+macro_rules! woken {
+    () => {
+        "fitting AS (SELECT *, sum(size) OVER (ORDER BY nth, rank, partition, key_hash, log_book, o) AS used, \
+             row_number() OVER (ORDER BY nth, rank, partition, key_hash, log_book, o) AS place FROM chosen), \
+           locked AS (SELECT t.group_id, t.topic, t.partition, t.log_book, t.\"offset\" AS o, f.place, f.depth FROM fitting f \
+             JOIN parked_tasks t ON t.group_id = $1 AND t.topic = $2 AND t.partition = f.partition AND t.log_book = f.log_book \
+               AND t.\"offset\" = f.o \
+             WHERE f.place <= $8 AND (f.place = 1 OR f.used <= $9) \
+             ORDER BY t.partition, t.log_book, t.\"offset\" FOR UPDATE OF t) \
+         UPDATE parked_tasks t SET wakes = least(t.wakes + 1, 32767) FROM locked l \
+         WHERE t.group_id = l.group_id AND t.topic = l.topic AND t.partition = l.partition AND t.log_book = l.log_book \
+           AND t.\"offset\" = l.o \
+         RETURNING l.place, l.depth, "
+    };
+}
+
+/// Loads what is due: tasks for later at most half of what fits, then keys.
+///
+/// # Errors
+/// When the database cannot be read or a flush holds the rows too long. What was counted as woken then counts
+/// once too often, and no more.
+pub async fn wake(
+    connection: &mut PgConnection,
+    consumer: &Consumer,
+    waking: &Waking<'_>,
+) -> Result<Wake, Trouble> {
+    if waking.claims.is_empty() {
+        return Ok(Wake::default());
+    }
+    let half = (waking.most_tasks.div_ceil(2), waking.most_bytes.div_ceil(2));
+    let delayed = delayed(connection, consumer, waking, half).await?;
+    let used: u64 = delayed.iter().map(Parked::bytes).sum();
+    let left = (
+        waking.most_tasks.saturating_sub(delayed.len()),
+        waking.most_bytes.saturating_sub(used),
+    );
+    let keys = keys(connection, consumer, waking, left).await?;
+    let (expired, cancelled) = to_be_ended(connection, consumer, waking).await?;
+    let next_due = next_due(connection, consumer, waking).await?;
+    Ok(Wake {
+        keys,
+        delayed,
+        expired,
+        cancelled,
+        next_due,
+    })
+}
+
+fn claims(waking: &Waking<'_>) -> (Vec<i32>, Vec<Uuid>) {
+    waking.claims.iter().copied().unzip()
+}
+
+async fn delayed(
+    connection: &mut PgConnection,
+    consumer: &Consumer,
+    waking: &Waking<'_>,
+    most: (usize, u64),
+) -> Result<Vec<Parked>, Trouble> {
+    let (partitions, claims) = claims(waking);
+    let (most_tasks, most_bytes) = limit(most.0, most.1);
+    let (busy_partitions, busy_keys) = busy(waking);
+    let rows = sqlx::query(concat!(
+        "WITH ",
+        held!(),
+        ", chosen AS (SELECT t.partition, t.key_hash, t.log_book, t.\"offset\" AS o, 0 AS nth, 0 AS depth, \
+             row_number() OVER (ORDER BY t.due_at) AS rank, octet_length(t.record_value) + octet_length(t.headers) AS size \
+           FROM held h CROSS JOIN LATERAL (SELECT * FROM parked_tasks t WHERE t.group_id = $1 AND t.topic = $2 \
+             AND t.partition = h.partition AND t.kind = 'delayed' AND t.due_at <= clock_timestamp() \
+             AND t.task_type <> ALL($5) AND t.tenant <> ALL($6) \
+             AND NOT EXISTS (SELECT FROM unnest($7::int[], $10::uuid[]) AS b(partition, key_hash) \
+               WHERE b.partition = t.partition AND b.key_hash = t.key_hash) \
+             ORDER BY t.due_at LIMIT $8) t), ",
+        woken!(),
+        task_columns!()
+    ))
+    .bind(&consumer.group)
+    .bind(&consumer.topic)
+    .bind(&partitions)
+    .bind(&claims)
+    .bind(waking.paused_types)
+    .bind(waking.paused_tenants)
+    .bind(&busy_partitions)
+    .bind(most_tasks)
+    .bind(most_bytes)
+    .bind(&busy_keys)
+    .fetch_all(connection)
+    .await?;
+    let mut tasks = Vec::with_capacity(rows.len());
+    for row in &rows {
+        if let Some(task) = Parked::read(row)? {
+            tasks.push((row.try_get::<i64, _>("place")?, task));
+        }
+    }
+    tasks.sort_unstable_by_key(|(place, _)| *place);
+    Ok(tasks.into_iter().map(|(_, task)| task).collect())
+}
+
+fn busy(waking: &Waking<'_>) -> (Vec<i32>, Vec<Uuid>) {
+    let key = |(partition, hash): &(i32, [u8; 16])| (*partition, Uuid::from_bytes(*hash));
+    waking.busy.iter().map(key).unzip()
+}
+
+async fn keys(
+    connection: &mut PgConnection,
+    consumer: &Consumer,
+    waking: &Waking<'_>,
+    most: (usize, u64),
+) -> Result<Vec<WokenKey>, Trouble> {
+    let (partitions, claims) = claims(waking);
+    let (busy_partitions, busy_keys) = busy(waking);
+    let (most_tasks, most_bytes) = limit(most.0, most.1);
+    let unpaused = if waking.paused_types.is_empty() && waking.paused_tenants.is_empty() {
+        "$5::text[] IS NOT NULL AND $6::text[] IS NOT NULL"
+    } else {
+        "(SELECT t.task_type <> ALL($5) AND t.tenant <> ALL($6) FROM parked_tasks t WHERE t.group_id = $1 AND t.topic = $2 \
+           AND t.partition = k.partition AND t.key_hash = k.key_hash AND t.kind <> 'delayed' \
+           ORDER BY t.log_book, t.\"offset\" LIMIT 1)"
+    };
+    // The first task of each key comes before the second of any. Each key looks at its even share of the room.
+    let statement = format!(
+        "WITH {held}, due AS MATERIALIZED (SELECT d.*, row_number() OVER (ORDER BY d.due_at) AS rank, count(*) OVER () AS among \
+           FROM held h CROSS JOIN LATERAL (SELECT k.* FROM parked_keys k WHERE k.group_id = $1 AND k.topic = $2 \
+             AND k.partition = h.partition AND k.due_at <= clock_timestamp() \
+             AND NOT EXISTS (SELECT FROM unnest($7::int[], $10::uuid[]) AS b(partition, key_hash) \
+               WHERE b.partition = k.partition AND b.key_hash = k.key_hash) \
+             AND {unpaused} ORDER BY k.due_at LIMIT $8) d ORDER BY d.due_at LIMIT $8), \
+         chosen AS (SELECT d.partition, d.key_hash, d.depth, d.rank, t.* FROM due d CROSS JOIN LATERAL \
+           (SELECT t.log_book, t.\"offset\" AS o, row_number() OVER (ORDER BY t.log_book, t.\"offset\") AS nth, \
+               octet_length(t.record_value) + octet_length(t.headers) AS size \
+             FROM parked_tasks t WHERE t.group_id = $1 AND t.topic = $2 AND t.partition = d.partition \
+               AND t.key_hash = d.key_hash AND t.kind <> 'delayed' \
+             ORDER BY t.log_book, t.\"offset\" LIMIT greatest(1, $8 / d.among)) t), {woken}{columns}",
+        held = held!(),
+        woken = woken!(),
+        columns = task_columns!()
+    );
+    let rows = sqlx::query(AssertSqlSafe(statement))
+        .bind(&consumer.group)
+        .bind(&consumer.topic)
+        .bind(&partitions)
+        .bind(&claims)
+        .bind(waking.paused_types)
+        .bind(waking.paused_tenants)
+        .bind(&busy_partitions)
+        .bind(most_tasks)
+        .bind(most_bytes)
+        .bind(&busy_keys)
+        .fetch_all(connection)
+        .await?;
+    let mut by_key: HashMap<(i32, [u8; 16]), (i64, i32, Vec<Parked>)> = HashMap::new();
+    for row in &rows {
+        let Some(task) = Parked::read(row)? else {
+            continue;
+        };
+        let (place, depth): (i64, i32) = (row.try_get("place")?, row.try_get("depth")?);
+        let key =
+            by_key
+                .entry((task.partition, task.key_hash))
+                .or_insert((place, depth, Vec::new()));
+        key.0 = key.0.min(place);
+        key.2.push(task);
+    }
+    let mut woken: Vec<(i64, WokenKey)> = by_key
+        .into_iter()
+        .map(|((partition, key_hash), (place, depth, mut tasks))| {
+            tasks.sort_unstable_by_key(Parked::place);
+            let more = usize::try_from(depth).is_ok_and(|depth| depth > tasks.len());
+            (
+                place,
+                WokenKey {
+                    partition,
+                    key_hash,
+                    tasks,
+                    more,
+                },
+            )
+        })
+        .collect();
+    woken.sort_unstable_by_key(|(place, _)| *place);
+    Ok(woken.into_iter().map(|(_, key)| key).collect())
+}
+
+/// Tasks past their deadline and tasks whose end was asked for. They are not run, so nothing is counted.
+async fn to_be_ended(
+    connection: &mut PgConnection,
+    consumer: &Consumer,
+    waking: &Waking<'_>,
+) -> Result<(Vec<Parked>, Vec<Parked>), Trouble> {
+    let (partitions, claims) = claims(waking);
+    let (most_tasks, most_bytes) = limit(waking.most_tasks, waking.most_bytes);
+    let cancels: Vec<Uuid> = waking.cancels.iter().map(|id| uuid_of(*id)).collect();
+    let rows = sqlx::query(concat!(
+        "WITH ",
+        held!(),
+        ", found AS (SELECT t.partition, t.log_book, t.\"offset\" AS o, true AS expired, t.deadline, \
+             octet_length(t.record_value) + octet_length(t.headers) AS size \
+           FROM held h CROSS JOIN LATERAL (SELECT * FROM parked_tasks t WHERE t.group_id = $1 AND t.topic = $2 \
+             AND t.partition = h.partition AND t.deadline <= clock_timestamp() ORDER BY t.deadline LIMIT $5) t \
+           UNION ALL SELECT t.partition, t.log_book, t.\"offset\", false, NULL, \
+             octet_length(t.record_value) + octet_length(t.headers) \
+           FROM parked_tasks t JOIN held h USING (partition) \
+           WHERE t.group_id = $1 AND t.topic = $2 AND t.task_id = ANY($7)), \
+         fitting AS (SELECT *, row_number() OVER w AS place, sum(size) OVER w AS used FROM found \
+           WINDOW w AS (ORDER BY expired, deadline, partition, log_book, o)) \
+         SELECT f.expired, ",
+        task_columns!(),
+        " FROM fitting f JOIN parked_tasks t ON t.group_id = $1 AND t.topic = $2 AND t.partition = f.partition \
+           AND t.log_book = f.log_book AND t.\"offset\" = f.o \
+         WHERE f.place <= $5 AND (f.place = 1 OR f.used <= $6) ORDER BY f.place"
+    ))
+    .bind(&consumer.group)
+    .bind(&consumer.topic)
+    .bind(&partitions)
+    .bind(&claims)
+    .bind(most_tasks)
+    .bind(most_bytes)
+    .bind(&cancels)
+    .fetch_all(connection)
+    .await?;
+    let (mut expired, mut cancelled): (Vec<Parked>, Vec<Parked>) = (Vec::new(), Vec::new());
+    for row in &rows {
+        let Some(task) = Parked::read(row)? else {
+            continue;
+        };
+        if !row.try_get::<bool, _>("expired")? {
+            cancelled.push(task);
+        } else if !cancelled.iter().any(|one| one.place() == task.place()) {
+            expired.push(task);
+        }
+    }
+    Ok((expired, cancelled))
+}
+
+async fn next_due(
+    connection: &mut PgConnection,
+    consumer: &Consumer,
+    waking: &Waking<'_>,
+) -> Result<Option<Duration>, Trouble> {
+    let (partitions, claims) = claims(waking);
+    let micros: Option<i64> = sqlx::query_scalar(concat!(
+        "WITH ",
+        held!(),
+        " SELECT ceil(extract(epoch FROM min(least(k.at, d.at, l.at)) - clock_timestamp()) * 1000000)::bigint FROM held h \
+         LEFT JOIN LATERAL (SELECT due_at AS at FROM parked_keys WHERE group_id = $1 AND topic = $2 AND partition = h.partition \
+           AND due_at > clock_timestamp() ORDER BY due_at LIMIT 1) k ON true \
+         LEFT JOIN LATERAL (SELECT due_at AS at FROM parked_tasks WHERE group_id = $1 AND topic = $2 AND partition = h.partition \
+           AND kind = 'delayed' AND due_at > clock_timestamp() ORDER BY due_at LIMIT 1) d ON true \
+         LEFT JOIN LATERAL (SELECT deadline AS at FROM parked_tasks WHERE group_id = $1 AND topic = $2 AND partition = h.partition \
+           AND deadline > clock_timestamp() ORDER BY deadline LIMIT 1) l ON true"
+    ))
+    .bind(&consumer.group)
+    .bind(&consumer.topic)
+    .bind(&partitions)
+    .bind(&claims)
+    .fetch_one(connection)
+    .await?;
+    Ok(micros.map(|micros| Duration::from_micros(u64::try_from(micros).unwrap_or(0))))
+}
