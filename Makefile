@@ -1,18 +1,29 @@
 # Each target does its own set-up. `make help` lists them.
 #
 #   KAFKA=embedded | apache | host:port   which Kafka (demo and up: embedded; test: apache)
+#   BROKERS=1 | 3                         brokers of KAFKA=apache (demo and up: 1; chaos: 3)
 #   STAY=1                                make demo leaves its stack running
+#   ROUNDS=n SEED=s                       make chaos: how many rounds, and what their plans are made from
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench lint up down
+.PHONY: help demo test bench lint chaos up down
 
 # Given on the command line or in the environment, they reach the programs as variables.
-export KAFKA STAY
+export KAFKA BROKERS STAY ROUNDS SEED
 ifeq ($(KAFKA),)
 unexport KAFKA
 endif
+ifeq ($(BROKERS),)
+unexport BROKERS
+endif
 ifeq ($(STAY),)
 unexport STAY
+endif
+ifeq ($(ROUNDS),)
+unexport ROUNDS
+endif
+ifeq ($(SEED),)
+unexport SEED
 endif
 
 # Only an Apache Kafka of our own needs Java.
@@ -20,7 +31,7 @@ KAFKA_NEEDS := $(if $(filter apache,$(KAFKA)),kafka)
 
 help: ## This list
 	@sed -n 's/^\([a-z]*\):.* ## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
-	@echo '  KAFKA=embedded|apache|host:port chooses the Kafka; STAY=1 keeps the demo running'
+	@echo '  KAFKA=embedded|apache|host:port chooses the Kafka, BROKERS=1|3 its brokers; STAY=1 keeps the demo running'
 
 demo: ## Real data through the whole pipeline, with a worker killed half-way
 	@scripts/setup.sh build postgres $(KAFKA_NEEDS)
@@ -39,6 +50,11 @@ bench: ## The measured claims; writes target/bench/report.json
 lint: ## Format, clippy, licences, rustdoc
 	@scripts/setup.sh build
 	@scripts/lint.sh
+
+chaos: ## The laws under fire: kills, freezes, cuts; ROUNDS=30 SEED=7
+	@scripts/setup.sh build postgres kafka
+	cargo build --workspace --bins
+	target/debug/chaos
 
 up: ## A stack in the background; then: . .millrace/env
 	@scripts/setup.sh build postgres $(KAFKA_NEEDS)

@@ -68,6 +68,12 @@ impl Place {
         format!("workers-of-{}", self.name)
     }
 
+    /// Where dead letters are copied to.
+    #[must_use]
+    pub fn dead_letter_topic(&self) -> String {
+        format!("{}.dlq", self.name)
+    }
+
     /// The round's schema.
     #[must_use]
     pub fn schema(&self) -> String {
@@ -251,6 +257,8 @@ impl Crew {
         let complaint = loop {
             match worker.ended() {
                 Some(status) if status.success() => break None,
+                // It had not come so far as to listen for the signal.
+                Some(status) if status.signal() == Some(Signal::SIGTERM as i32) => break None,
                 Some(status) => break Some(format!("{} left with {status}", worker.role)),
                 None if Instant::now() >= deadline => {
                     break Some(format!(

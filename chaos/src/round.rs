@@ -168,7 +168,9 @@ async fn cancel(
                 connection = connect(servers.database_url(), &schema).await.ok();
             }
             if let Some(open) = connection.as_mut() {
-                let request = "INSERT INTO task_cancels (task_id, by) VALUES ($1, 'chaos') ON CONFLICT DO NOTHING";
+                // A notice that is lost costs a poll's delay, so it may go out by itself.
+                let request = "WITH asked AS (INSERT INTO task_cancels (task_id, by) VALUES ($1, 'chaos') \
+                     ON CONFLICT DO NOTHING) SELECT pg_notify('millrace_cancels_' || current_schema(), '')";
                 if sqlx::query(request).bind(id).execute(open).await.is_ok() {
                     break;
                 }

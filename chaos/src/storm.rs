@@ -166,7 +166,7 @@ impl Storm<'_> {
         }
         let (servers, place) = (Arc::clone(self.servers), self.place.clone());
         self.beside.spawn(async move {
-            let quick = ["--task-type", types::QUICK];
+            let quick = ["--type", types::QUICK];
             let pause = [&["pause"], &quick[..], &["--reason", "chaos"]].concat();
             let resume = [&["resume"], &quick[..]].concat();
             insist(&place, &servers, &pause).await?;

@@ -40,6 +40,21 @@ const ASK_AGAIN: Duration = Duration::from_secs(2);
 /// # Errors
 /// When a setting is wrong, with [`Refusal`] as the cause, or the client is beyond repair.
 pub async fn run(args: &RunArgs, prepared: Prepared) -> anyhow::Result<u8> {
+    let stop = CancellationToken::new();
+    shutdown::on_signals(stop.clone())?;
+    run_until(args, prepared, stop).await
+}
+
+/// The same without listening to signals, for programs that do so themselves: it stops in good order once
+/// `stop` is cancelled. A second signal is the program's to act upon, too.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_until(
+    args: &RunArgs,
+    prepared: Prepared,
+    stop: CancellationToken,
+) -> anyhow::Result<u8> {
     let Prepared { registry, policies } = prepared;
     let place = &args.place;
     let mut config = place
@@ -70,8 +85,6 @@ pub async fn run(args: &RunArgs, prepared: Prepared) -> anyhow::Result<u8> {
     topic_presence::check(&place.kafka).await?;
     topic_retention::check(&place.kafka, retention).await?;
 
-    let stop = CancellationToken::new();
-    shutdown::on_signals(stop.clone())?;
     let health = Health::awaiting(&["kafka", "database", "partitions"]);
     let listening = CancellationToken::new();
     let listen = place

@@ -212,7 +212,8 @@ pub async fn release(
     fence: Fence,
 ) -> Result<bool, Trouble> {
     let done = sqlx::query(
-        "UPDATE partition_progress SET claim = NULL, owner = NULL, seq = seq + 1, unclean_starts = 0 \
+        "UPDATE partition_progress SET claim = NULL, owner = NULL, seq = seq + 1, unclean_starts = 0, \
+           suspect_log_book = NULL, suspect_offset = NULL, suspect_starts = NULL \
          WHERE group_id = $1 AND topic = $2 AND partition = $3 AND seq = $4 AND claim = $5",
     )
     .bind(&consumer.group)
@@ -225,8 +226,8 @@ pub async fn release(
     Ok(done.rows_affected() == 1)
 }
 
-/// Notes which task is about to run alone, before it does, and returns how often that one was started, this
-/// time included; `None` when the claim is not ours any more. `seq` stays, since no flush depends on it.
+/// Notes which task is about to run alone, before it does, and how many of its starts never ended, this one
+/// included. Returns whether the claim is still ours. `seq` stays, since no flush depends on it.
 ///
 /// # Errors
 /// When the database cannot be written; then the task must not be started.
@@ -235,24 +236,22 @@ pub async fn note_suspect(
     consumer: &Consumer,
     partition: i32,
     claim: Uuid,
-    log_book: i32,
-    offset: i64,
-) -> Result<Option<u16>, Trouble> {
-    let starts: Option<i16> = sqlx::query_scalar(
-        "UPDATE partition_progress SET suspect_log_book = $5, suspect_offset = $6, \
-           suspect_starts = CASE WHEN suspect_log_book = $5 AND suspect_offset = $6 \
-             THEN least(suspect_starts + 1, 32767) ELSE 1 END::smallint \
-         WHERE group_id = $1 AND topic = $2 AND partition = $3 AND claim = $4 RETURNING suspect_starts",
+    suspect: Suspect,
+) -> Result<bool, Trouble> {
+    let done = sqlx::query(
+        "UPDATE partition_progress SET suspect_log_book = $5, suspect_offset = $6, suspect_starts = $7 \
+         WHERE group_id = $1 AND topic = $2 AND partition = $3 AND claim = $4",
     )
     .bind(&consumer.group)
     .bind(&consumer.topic)
     .bind(partition)
     .bind(claim)
-    .bind(log_book)
-    .bind(offset)
-    .fetch_optional(connection)
+    .bind(suspect.log_book)
+    .bind(suspect.offset)
+    .bind(i16::try_from(suspect.starts).unwrap_or(i16::MAX))
+    .execute(connection)
     .await?;
-    Ok(starts.map(|starts| u16::try_from(starts).unwrap_or(u16::MAX)))
+    Ok(done.rows_affected() == 1)
 }
 
 /// Forgets the task that ran alone: it ended, or the partition is careful no more. Returns whether the claim

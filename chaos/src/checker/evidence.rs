@@ -1,6 +1,6 @@
 //! Everything that a verdict rests on, read once after the round.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
@@ -21,6 +21,8 @@ use crate::trail::{self, Step, Write};
 pub struct Evidence {
     /// The topic, each partition in its order.
     pub log: Vec<LogRecord>,
+    /// Records of the plan that were copied to the topic of dead letters.
+    pub copies: BTreeSet<usize>,
     /// The end of each partition's log.
     pub ends: BTreeMap<i32, i64>,
     /// All results.
@@ -54,6 +56,8 @@ impl Evidence {
         let place = &played.place;
         let (bootstrap, topic) = (servers.bootstrap().to_owned(), place.name.clone());
         let log = blocking(move || topic::read(&bootstrap, &topic, PARTITIONS)).await?;
+        let (bootstrap, dead) = (servers.bootstrap().to_owned(), place.dead_letter_topic());
+        let copies = blocking(move || topic::read(&bootstrap, &dead, 1)).await?;
         let committed = committed(servers, played).await?;
         let audited = place
             .run(servers, "consumer", &["audit", "--format", "json"])
@@ -66,6 +70,7 @@ impl Evidence {
         let open = &mut connection;
         Ok(Self {
             log,
+            copies: copies.iter().filter_map(|copy| copy.number).collect(),
             ends: log_ends(servers.bootstrap(), &place.name).await?,
             results: tables::results(open).await?,
             letters: tables::letters(open).await?,

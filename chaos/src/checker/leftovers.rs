@@ -3,8 +3,11 @@
 //! - At no sampled instant, nor at the end, is Kafka's committed offset beyond the position in Postgres.
 //! - Every position is at the log's end; no task is parked, no key is, nothing waits to be sent, and no task
 //!   that ended is still said to be running.
+//! - Every dead letter was copied to its topic, once or more.
 //! - All work came to its end within the time for it, every worker that was told to leave left in order, and
 //!   none ended that nobody had told to.
+
+use std::collections::HashMap;
 
 use super::evidence::Evidence;
 use super::{Law, Verdict};
@@ -34,6 +37,20 @@ pub(super) fn check(verdict: &mut Verdict, evidence: &Evidence, played: &Played)
             None,
             end == Some(&row.next_offset),
             || format!("the log ends at {end:?}: {row:?}"),
+        );
+    }
+    let numbers: HashMap<(i32, i64), usize> = evidence
+        .log
+        .iter()
+        .filter_map(|record| Some(((record.partition, record.offset), record.number?)))
+        .collect();
+    for letter in &evidence.letters {
+        let number = numbers.get(&(letter.partition, letter.place));
+        verdict.check(
+            Law::NothingVanishes,
+            letter.task_id,
+            number.is_some_and(|number| evidence.copies.contains(number)),
+            || format!("the topic of dead letters has no copy of {letter:?}"),
         );
     }
     for (table, rows) in &evidence.left {

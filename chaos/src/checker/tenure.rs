@@ -33,9 +33,4 @@ impl Tenures {
         let (began, maker) = claims.range(..=seq).next_back()?;
         Some((*began, maker))
     }
-
-    /// All claims that were made.
-    pub fn count(&self) -> usize {
-        self.claims.values().map(BTreeMap::len).sum()
-    }
 }

@@ -8,8 +8,8 @@
 //! outside that often while this very task was noted.
 //!
 //! What the owner does for a task that goes [`Permit::Alone`]: wait until nothing runs in the process; note the
-//! task with [`Careful::starts`]; run it; make durable what came of it; [`Careful::ended`]. Only then may the
-//! note be cleared, and only if it still names that task. A release leaves [`Careful::suspect`] in the note.
+//! task with [`Careful::starts`]; run it; make durable what came of it; [`Careful::ended`]. It clears the note
+//! when, and only when, [`Careful::to_clear`] says so, and a release leaves [`Careful::suspect`] in it.
 
 use std::time::{Duration, Instant};
 
@@ -46,9 +46,9 @@ pub enum Permit {
 pub enum AloneEnd {
     /// What came of it is durable, be it a result, a dead letter or a row among the parked.
     Durable,
-    /// Its attempt failed, and the next one comes from memory. The note stays as it is.
+    /// Its attempt failed, and the next one comes from memory.
     Waits,
-    /// It did not start after all. The note, if there is one, stays as it is.
+    /// It did not start after all, whether it was noted or not.
     NotStarted,
 }
 
@@ -70,6 +70,8 @@ pub struct Careful {
     /// Whom the claim found noted. It goes first: any other note would overwrite how many died of it.
     suspect: Option<Suspect>,
     alone: Option<Spot>,
+    /// A note may be there. Whoever starts beside others must not find one: their crashes would count in it.
+    noted: bool,
 }
 
 impl Careful {
@@ -86,6 +88,7 @@ impl Careful {
         let is_careful = unclean_starts >= UNCLEAN_STARTS || suspect.is_some();
         Self {
             ends_to_leave: if is_careful { ENDS_TO_LEAVE } else { 0 },
+            noted: suspect.is_some(),
             suspect,
             alone: None,
         }
@@ -122,13 +125,14 @@ impl Careful {
     /// parked, 0 for one from the log.
     #[must_use]
     pub fn may_start(&mut self, spot: Spot, wakes: u16, now: Instant) -> Permit {
-        if self.alone.is_some() || self.awaits_other(spot, now) {
+        if self.alone.is_some() || self.to_clear() || self.awaits_other(spot, now) {
             return Permit::NotYet;
         }
         if !self.is_careful() && wakes < SUSPICIOUS_WAKES {
             return Permit::Freely;
         }
         self.alone = Some(spot);
+        self.noted = true;
         if self.starts() > CAREFUL_STARTS {
             Permit::SetAside
         } else {
@@ -156,18 +160,30 @@ impl Careful {
         was_careful && !self.is_careful()
     }
 
+    /// Whether a note is to be cleared, for nothing of the partition starts before: it runs side by side
+    /// again. In careful mode a note is only ever replaced by the next one.
+    #[must_use]
+    pub const fn to_clear(&self) -> bool {
+        self.noted && !self.is_careful() && self.alone.is_none()
+    }
+
+    /// Takes in that the note was cleared.
+    pub fn cleared(&mut self) {
+        self.noted &= !self.to_clear();
+    }
+
     /// Takes in that a task turned out to have ended before, or not to come again: nobody waits for it.
-    /// Returns whether it was the suspect, whose note is to be cleared.
+    /// Returns whether it was the suspect. Its note goes like any other: see [`Careful::to_clear`].
     pub fn gone(&mut self, spot: Spot) -> bool {
-        let was_awaited = self.suspect.is_some_and(|suspect| suspect.spot == spot);
-        if was_awaited {
+        let was_suspect = self.suspect.is_some_and(|suspect| suspect.spot == spot);
+        if was_suspect {
             self.suspect = None;
         }
-        was_awaited
+        was_suspect
     }
 
     /// Takes in that the log's end was reached and no task of the partition is in memory or due. Returns
-    /// whether careful mode ends with that; then a note that is still there is to be cleared.
+    /// whether careful mode ends with that.
     pub fn nothing_pending(&mut self, now: Instant) -> bool {
         if !self.is_careful() || self.alone.is_some() || self.awaits(now) {
             return false;

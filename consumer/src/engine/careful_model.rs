@@ -94,8 +94,6 @@ pub struct Worker<'a> {
     memory: BTreeMap<usize, InMemory>,
     unflushed: BTreeMap<usize, End>,
     alone: Option<(usize, Phase)>,
-    /// Whose note is to be cleared; that may come late, or never.
-    to_clear: Option<usize>,
 }
 
 /// How a process ended.
@@ -129,7 +127,6 @@ impl<'a> Worker<'a> {
         );
         if let Some((task, _)) = suspect.filter(|(task, _)| database.ended.contains_key(task)) {
             assert!(careful.gone(spot(task)));
-            database.suspect = None;
         }
         Self {
             read_up_to: database.frontier,
@@ -142,7 +139,6 @@ impl<'a> Worker<'a> {
             memory: BTreeMap::new(),
             unflushed: BTreeMap::new(),
             alone: None,
-            to_clear: None,
         }
     }
 
@@ -265,6 +261,10 @@ impl<'a> Worker<'a> {
         match self.careful.may_start(spot(task), wakes, self.now) {
             Permit::Freely => {
                 assert!(!self.careful.is_careful());
+                assert_eq!(
+                    self.database.suspect, None,
+                    "its crash would count for another"
+                );
                 self.set_running(task, true);
             }
             Permit::Alone => self.alone = Some((task, Phase::Draining)),
@@ -344,7 +344,6 @@ impl<'a> Worker<'a> {
         self.move_frontier();
         if let Some((task, Phase::Over)) = self.alone {
             self.alone = None;
-            self.to_clear = Some(task);
             if self.careful.ended(spot(task), AloneEnd::Durable) {
                 self.tally.left_by_ends += 1;
             }
@@ -352,9 +351,9 @@ impl<'a> Worker<'a> {
     }
 
     fn clear(&mut self) {
-        let cleared = self.to_clear.take();
-        if self.database.suspect.map(|(noted, _)| noted) == cleared {
+        if self.careful.to_clear() {
             self.database.suspect = None;
+            self.careful.cleared();
         }
     }
 

@@ -114,6 +114,13 @@ fn a_parked_task_that_was_loaded_three_times_runs_alone_in_any_mode() {
     assert_eq!(careful.may_start(at(3), 0, now), Permit::NotYet);
     assert_eq!(careful.starts(), 1);
     assert!(!careful.ended(at(2), AloneEnd::Durable), "no mode to leave");
+    assert!(careful.to_clear());
+    assert_eq!(
+        careful.may_start(at(3), 0, now),
+        Permit::NotYet,
+        "its crash would count for another"
+    );
+    careful.cleared();
     assert_eq!(careful.may_start(at(3), 0, now), Permit::Freely);
 }
 
@@ -138,6 +145,7 @@ fn a_suspect_that_has_ended_is_waited_for_by_nobody() {
     let now = Instant::now();
     let mut careful = Careful::at_claim(1, Some((0, 5, 3)));
     assert!(!careful.gone(at(4)));
+    assert_eq!(careful.may_start(at(4), 0, now), Permit::NotYet);
     assert!(careful.gone(at(5)));
     assert_eq!(careful.may_start(at(4), 0, now), Permit::Alone);
 }
@@ -198,6 +206,9 @@ fn attempts_that_wait_in_memory_do_not_end_careful_mode() {
         !careful.ended(at(7), AloneEnd::Durable),
         "somebody else's end"
     );
+    assert!(!careful.to_clear(), "the next note replaces it");
     assert!(careful.ended(at(99), AloneEnd::Durable));
+    assert!(careful.to_clear());
+    careful.cleared();
     assert_eq!(careful.may_start(at(100), 0, now), Permit::Freely);
 }

@@ -61,7 +61,8 @@ pub struct ResumeArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(0..))]
     pub partition: Option<i32>,
     /// With --partition: up to this offset instead, not included.
-    #[arg(long, value_name = "OFFSET", requires = "partition", value_parser = clap::value_parser!(i64).range(0..))]
+    #[arg(long, value_name = "OFFSET", requires = "partition", conflicts_with_all = ["task_type", "tenant"],
+          value_parser = clap::value_parser!(i64).range(0..))]
     pub until: Option<i64>,
     /// Who.
     #[command(flatten)]

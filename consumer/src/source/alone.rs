@@ -5,11 +5,11 @@
 
 use std::time::{Duration, Instant};
 
-use millrace_store::{Purpose, Trouble, position};
+use millrace_store::position::{self, Suspect};
+use millrace_store::{Purpose, Trouble};
 
 use super::owner::Owner;
-use super::starting::crashed;
-use crate::engine::{AloneEnd, CAREFUL_STARTS, Laned as _, Spot};
+use crate::engine::{AloneEnd, Laned as _, Spot};
 use crate::work::attempts::Offer;
 use crate::work::floor::News;
 use crate::work::waking::Noted;
@@ -27,10 +27,15 @@ impl Owner {
         let Some(offer) = self.floor.careful.queue.pop_front() else {
             return;
         };
-        let Some((claim, spot)) = self.at_work(offer.partition).and_then(|running| {
+        let Some((claim, suspect)) = self.at_work(offer.partition).and_then(|running| {
             let spot = running.lanes.next(offer.lane)?.spot();
+            let suspect = Suspect {
+                log_book: spot.log_book,
+                offset: spot.offset,
+                starts: running.careful.starts(),
+            };
             (running.token == offer.token && running.careful.alone() == Some(spot))
-                .then_some((running.fence.claim, spot))
+                .then_some((running.fence.claim, suspect))
         }) else {
             return;
         };
@@ -40,25 +45,16 @@ impl Owner {
             let note = async {
                 let mut connection = work.database.connect(Purpose::Operations).await?;
                 let (consumer, partition) = (&work.consumer, offer.partition);
-                let (log_book, offset) = (spot.log_book, spot.offset);
-                position::note_suspect(
-                    &mut connection,
-                    consumer,
-                    partition,
-                    claim,
-                    log_book,
-                    offset,
-                )
-                .await
+                position::note_suspect(&mut connection, consumer, partition, claim, suspect).await
             };
-            let starts = match tokio::time::timeout(DEADLINE, note).await {
-                Ok(starts) => starts,
+            let ours = match tokio::time::timeout(DEADLINE, note).await {
+                Ok(ours) => ours,
                 Err(_) => Err(Trouble::Outage(format!(
                     "noting a task took over {DEADLINE:?}"
                 ))),
             };
             // The owner is gone only at the very end.
-            let _ = back.send(News::Noted(Noted { offer, starts }));
+            let _ = back.send(News::Noted(Noted { offer, ours }));
         });
     }
 
@@ -76,9 +72,9 @@ impl Owner {
             self.floor.careful.ended(offer.partition);
             return;
         };
-        let starts = match noted.starts {
-            Ok(Some(starts)) => starts,
-            Ok(None) => {
+        match noted.ours {
+            Ok(true) => {}
+            Ok(false) => {
                 self.alone_ended(offer.partition, spot, AloneEnd::NotStarted);
                 return;
             }
@@ -87,21 +83,10 @@ impl Owner {
                 self.not_started(offer, spot);
                 return;
             }
-        };
-        if starts > CAREFUL_STARTS {
-            tracing::error!(
-                partition = offer.partition,
-                offset = spot.offset,
-                starts,
-                "a task kills its worker: it is set aside"
-            );
-            self.end_unstarted(offer, crashed());
-            return;
         }
         tracing::warn!(
             partition = offer.partition,
             offset = spot.offset,
-            starts,
             "running a task alone: workers have died in this partition"
         );
         match self.begin(offer, Instant::now(), true) {
@@ -128,29 +113,56 @@ impl Owner {
         if running.careful.alone() != Some(spot) {
             return;
         }
-        let left = running.careful.ended(spot, end);
-        let (claim, careful) = (running.fence.claim, running.careful.is_careful());
-        if left {
+        if running.careful.ended(spot, end) {
             tracing::info!(partition, "tasks of this partition run side by side again");
         }
         self.floor.careful.ended(partition);
-        if end == AloneEnd::Durable || !careful {
-            self.clear_suspect(partition, claim);
+    }
+
+    /// Notes that are of no use any more are taken away; nothing of their partitions starts before.
+    pub(super) fn clear_notes(&mut self, now: Instant) {
+        for (partition, running) in self.owned.running_mut() {
+            let careful = &mut running.careful;
+            if running.at_end && running.lanes.is_empty() && careful.nothing_pending(now) {
+                tracing::info!(partition, "nothing is pending: tasks of this partition run side by side again");
+            }
+            if !careful.to_clear() || running.is_clearing {
+                continue;
+            }
+            running.is_clearing = true;
+            let (token, claim) = (running.token, running.fence.claim);
+            let (work, back) = (self.claims.clone(), self.floor.news.clone());
+            tokio::spawn(async move {
+                let cleared = async {
+                    let mut connection = work.database.connect(Purpose::Operations).await?;
+                    position::clear_suspect(&mut connection, &work.consumer, partition, claim).await
+                };
+                let done = match tokio::time::timeout(DEADLINE, cleared).await {
+                    Ok(Ok(_)) => true,
+                    Ok(Err(error)) => {
+                        tracing::debug!(%error, partition, "the note of a task that ran alone was not taken away");
+                        false
+                    }
+                    Err(_) => false,
+                };
+                // The owner is gone only at the very end.
+                let _ = back.send(News::Cleared {
+                    partition,
+                    token,
+                    done,
+                });
+            });
         }
     }
 
-    /// Takes the note of a suspect away.
-    pub(super) fn clear_suspect(&self, partition: i32, claim: uuid::Uuid) {
-        let work = self.claims.clone();
-        tokio::spawn(async move {
-            let cleared = async {
-                let mut connection = work.database.connect(Purpose::Operations).await?;
-                position::clear_suspect(&mut connection, &work.consumer, partition, claim).await
-            };
-            if let Err(error) = cleared.await {
-                tracing::debug!(%error, partition, "the note of a task that ran alone was not taken away");
+    /// A note was taken away, or could not be.
+    pub(super) fn cleared(&mut self, partition: i32, token: i64, done: bool) {
+        if let Some(running) = self.at_work(partition).filter(|r| r.token == token) {
+            running.is_clearing = false;
+            if done {
+                running.careful.cleared();
             }
-        });
+        }
     }
 
     /// Lanes that had to wait are looked at again.

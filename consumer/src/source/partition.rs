@@ -53,6 +53,8 @@ pub struct Running {
     pub ended_while_asking: HashSet<Spot>,
     /// Tasks in memory that were fetched from the database.
     pub woken: usize,
+    /// The note of a task that ran alone is being taken away.
+    pub is_clearing: bool,
     /// It has been said that the frontier does not move.
     pub stuck_said: bool,
     /// On the way out: what runs may end, and nothing new is started.
@@ -117,6 +119,7 @@ impl Running {
             asked_for_parked: false,
             ended_while_asking: HashSet::new(),
             woken: 0,
+            is_clearing: false,
             stuck_said: false,
             is_leaving: false,
             moved_at: Instant::now(),

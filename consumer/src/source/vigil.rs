@@ -27,6 +27,11 @@ impl Owner {
             News::Known(answers) => self.known(answers),
             News::Woken(woken) => self.woken(woken),
             News::Noted(noted) => self.noted(noted),
+            News::Cleared {
+                partition,
+                token,
+                done,
+            } => self.cleared(partition, token, done),
         }
     }
 
@@ -46,10 +51,7 @@ impl Owner {
                 continue;
             };
             if let Some(outcome) = known.settled {
-                if running.careful.gone(spot) {
-                    let claim = running.fence.claim;
-                    self.clear_suspect(partition, claim);
-                }
+                running.careful.gone(spot);
                 self.end_in_lane(partition, asked.lane, spot, Ending::Known(outcome));
                 continue;
             }
@@ -206,7 +208,7 @@ impl Owner {
             self.floor.controls.paused_types.len(),
             self.floor.controls.paused_tenants.len(),
         );
-        self.leave_careful(now);
+        self.clear_notes(now);
     }
 
     /// When memory is short, lanes that have been busy for long keep only their first tasks here.
@@ -251,22 +253,6 @@ impl Owner {
         }
         if !resume.is_empty() {
             self.resume(&resume);
-        }
-    }
-
-    fn leave_careful(&mut self, now: Instant) {
-        let mut left = Vec::new();
-        for (partition, running) in self.owned.running_mut() {
-            if running.at_end && running.is_idle() && running.careful.nothing_pending(now) {
-                left.push((partition, running.fence.claim));
-            }
-        }
-        for (partition, claim) in left {
-            tracing::info!(
-                partition,
-                "nothing is pending: tasks of this partition run side by side again"
-            );
-            self.clear_suspect(partition, claim);
         }
     }
 }

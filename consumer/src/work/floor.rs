@@ -81,6 +81,15 @@ pub enum News {
     Woken(Woken),
     /// That a task is about to run alone was written down.
     Noted(Noted),
+    /// Whether such a note was taken away again.
+    Cleared {
+        /// The partition.
+        partition: i32,
+        /// The seq at its claim.
+        token: i64,
+        /// Whether it was.
+        done: bool,
+    },
 }
 
 /// What a [`Floor`] is made of.

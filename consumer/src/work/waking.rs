@@ -53,6 +53,6 @@ pub struct Woken {
 pub struct Noted {
     /// Whose.
     pub offer: Offer,
-    /// How often it was started so, this time included; `None` when the partition is not ours any more.
-    pub starts: Result<Option<u16>, Trouble>,
+    /// Whether the partition is still ours.
+    pub ours: Result<bool, Trouble>,
 }

@@ -12,6 +12,8 @@
 mod backpressure;
 mod books;
 mod commands;
+mod dead_letter_commands;
+mod dead_letter_copies;
 mod dead_letters;
 mod deep_audit;
 mod endings;
@@ -22,6 +24,7 @@ mod log_made_again;
 mod memory_of_the_group;
 mod metrics;
 mod operations;
+mod planted;
 mod positions;
 mod scene;
 mod schemas;

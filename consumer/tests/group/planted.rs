@@ -41,7 +41,7 @@ impl Scene {
         let mut connection = self.database().await;
         for (offset, one) in (0_i64..).zip(planted) {
             let event = one.event.as_ref();
-            let id = event.map(|event| *event.task_id.as_uuid());
+            let id = event.map(|event| event.task_id.as_uuid());
             sqlx::query(
                 "INSERT INTO dead_letters (group_id, topic, partition, log_book, \"offset\", run, task_id, tenant, task_type, \
                    reason, error, attempts, record_key, record_value, headers, record_time) \

@@ -11,7 +11,7 @@ use millrace_consumer::handlers::{
 };
 use millrace_consumer::{FencingToken, RunArgs, TaskId, Worker};
 use millrace_schemas::{Decoders, Framing, TaskEvent, encode};
-use millrace_store::headers::Headers;
+use millrace_store::Headers;
 
 /// Long enough for a machine that is busy with other tests.
 pub const PATIENCE: Duration = Duration::from_secs(20);

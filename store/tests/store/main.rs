@@ -10,10 +10,12 @@
     reason = "a test stops at the first surprise"
 )]
 
+mod aside;
 mod audit;
 mod books;
 mod canary;
 mod cancels;
+mod careful;
 mod claim;
 mod crash;
 mod days;
@@ -23,6 +25,7 @@ mod frozen;
 mod history;
 mod identity;
 mod json;
+mod known;
 mod log_model;
 mod lost_answer;
 mod migrate;
@@ -30,11 +33,13 @@ mod moves;
 mod pauses;
 mod progress;
 mod outbox;
+mod parking;
 mod redrive;
 mod refused;
 mod replay;
 mod report;
 mod severed;
 mod status;
+mod waking;
 mod withdrawals;
 mod world;

@@ -7,6 +7,7 @@ use millrace_store::operations_log::{self, Journal};
 use millrace_store::redrive::{Redriven, Refusal, Terms, examine, redrive};
 use millrace_store::{DeadLetter, Ending, Reason, Settling};
 
+use crate::aside::{land_to, settles, wake};
 use crate::events::{born_in_days, event, events, raw, record};
 use crate::world::{Held, World, flush_of, record_share};
 
@@ -140,6 +141,56 @@ async fn finding_11_a_redrive_withdraws_the_failed_result_and_parks_the_next_run
     let mut writer = world.writer();
     world.land(&mut writer, &mut owner, &events(2)).await;
     assert_eq!(world.findings().await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn finding_11_a_redriven_task_ends_once_however_often_it_failed_before() {
+    let world = World::new("redrive_cycle").await;
+    let (mut owner, task) = one_of_each(&world).await;
+    let mut writer = world.writer();
+    for run in 0..3 {
+        let letter = LetterPlace { run, ..place(1) };
+        assert_eq!(redriven(&world, &[letter]).await.redriven, [letter]);
+        assert_eq!(world.findings().await, Vec::<String>::new());
+        let woken = wake(&world, &owner).await;
+        let again = &woken.keys[0].tasks[0];
+        assert_eq!(
+            (again.task_id, again.run, again.attempts),
+            (task.task_id, run + 1, 0)
+        );
+        let ending = match run {
+            2 => Ending::Payload,
+            _ => failed(1, &task).ending,
+        };
+        land_to(
+            &world,
+            &mut writer,
+            &mut owner,
+            vec![settles(again, ending)],
+            3,
+        )
+        .await;
+        assert_eq!(world.findings().await, Vec::<String>::new());
+        assert_eq!(world.results().await, 2, "one of each task");
+    }
+    let ended = format!(
+        "SELECT status || ' ' || run FROM task_results WHERE task_id = '{}'",
+        task.task_id
+    );
+    assert_eq!(world.text(&ended).await.unwrap(), "success 3");
+    let counts = world.progress(0).await.counts;
+    assert_eq!(
+        (counts.results, counts.dead_letters, counts.parked),
+        (2, 1, 0)
+    );
+    let left = "SELECT (SELECT count(*) FROM parked_tasks) + (SELECT count(*) FROM parked_keys)";
+    assert_eq!(world.number(left).await, 0);
+    let done = redriven(
+        &world,
+        &[0, 1, 2].map(|run| LetterPlace { run, ..place(1) }),
+    )
+    .await;
+    assert_eq!((done.redriven.len(), done.closed), (0, 3));
 }
 
 #[tokio::test]

@@ -24,6 +24,8 @@ use crate::ops::operator;
 
 /// Letters in one transaction: it holds the partition's row, so it has to be short.
 const BATCH: usize = 100;
+/// How often a batch is tried again whose lock was not had within its timeout.
+const TRIES: u32 = 3;
 /// Bytes of records in one transaction.
 const BATCH_BYTES: i64 = 8 << 20;
 
@@ -101,7 +103,15 @@ impl Hand {
             Self::Looking => redrive::examine(reading, consumer, &places, terms).await,
             Self::Doing(doing) => {
                 let (connection, journal) = doing.as_mut();
-                redrive::redrive(connection, consumer, &places, terms, journal).await
+                let mut tries = 0;
+                loop {
+                    let done = redrive::redrive(connection, consumer, &places, terms, journal);
+                    match done.await {
+                        // Somebody holds the partition's row; a frozen one is thrown out within seconds.
+                        Err(Trouble::Held(_)) if tries < TRIES => tries += 1,
+                        ended => return ended,
+                    }
+                }
             }
         }
     }

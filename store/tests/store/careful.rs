@@ -1,0 +1,90 @@
+//! What a partition remembers over a crash: unclean starts, the task that ran alone, what did not decode.
+
+use millrace_store::position::{self, Suspect};
+use uuid::Uuid;
+
+use crate::aside::{land_share, land_to, retries, settles, share_to, wake};
+use crate::events::{event, events, record};
+use crate::world::{Held, World};
+
+async fn note(world: &World, held: &Held, offset: i64) -> Option<u16> {
+    let mut connection = world.operations().await;
+    let claim = held.fence.claim;
+    position::note_suspect(&mut connection, &world.consumer, 0, claim, 1, offset)
+        .await
+        .unwrap()
+}
+
+#[tokio::test]
+async fn finding_04_the_starts_of_a_suspect_are_counted_over_crashes_and_from_one_for_another() {
+    let world = World::new("suspect").await;
+    for start in 1..4 {
+        let owner = world.claim(0).await;
+        assert_eq!(note(&world, &owner, 7).await, Some(start));
+    }
+    let owner = world.claim(0).await;
+    let suspect = Suspect {
+        log_book: 1,
+        offset: 7,
+        starts: 3,
+    };
+    assert_eq!(world.progress(0).await.suspect, Some(suspect));
+    assert_eq!(note(&world, &owner, 8).await, Some(1));
+    let mut connection = world.operations().await;
+    let cleared = position::clear_suspect(&mut connection, &world.consumer, 0, owner.fence.claim);
+    assert!(cleared.await.unwrap());
+    assert_eq!(world.progress(0).await.suspect, None);
+    // No flush depends on any of it.
+    let mut owner = owner;
+    world
+        .land(&mut world.writer(), &mut owner, &events(1))
+        .await;
+}
+
+#[tokio::test]
+async fn law_05_a_worker_that_lost_its_partition_notes_no_suspect() {
+    let world = World::new("suspect_fenced").await;
+    let former = world.claim(0).await;
+    let owner = world.claim_as(0, "worker-b").await;
+    note(&world, &owner, 7).await;
+    assert_eq!(note(&world, &former, 9).await, None);
+    let mut connection = world.operations().await;
+    let cleared = position::clear_suspect(&mut connection, &world.consumer, 0, Uuid::new_v4());
+    assert!(!cleared.await.unwrap());
+    assert_eq!(world.progress(0).await.suspect.unwrap().offset, 7);
+}
+
+#[tokio::test]
+async fn finding_04_only_a_position_that_moves_or_a_clean_release_makes_starts_clean_again() {
+    let world = World::new("starts").await;
+    let mut writer = world.writer();
+    world.claim(0).await;
+    let mut owner = world.claim(0).await;
+    // Results beyond the position and ends of parked tasks say nothing of the task that it stands at.
+    let ahead = vec![record(1, &event()), retries(2, &event(), 0)];
+    land_to(&world, &mut writer, &mut owner, ahead, 0).await;
+    let woken = wake(&world, &owner).await.keys.remove(0).tasks.remove(0);
+    let end = settles(&woken, millrace_store::Ending::Payload);
+    land_to(&world, &mut writer, &mut owner, vec![end], 0).await;
+    assert_eq!(world.progress(0).await.unclean_starts, 2);
+    let mut share = share_to(&owner, vec![record(0, &event())], 3);
+    share.advance.counted.results = 2;
+    land_share(&world, &mut writer, &mut owner, share).await;
+    assert_eq!(world.progress(0).await.unclean_starts, 0);
+    assert_eq!(world.findings().await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn finding_12_what_did_not_decode_is_remembered_over_a_restart() {
+    let world = World::new("decode_window").await;
+    let (mut writer, mut owner) = (world.writer(), world.claim(0).await);
+    assert_eq!(world.progress(0).await.decode_window, None);
+    for window in [Some(0b1_0110), None] {
+        let mut share = share_to(&owner, vec![record(owner.next, &event())], owner.next + 1);
+        share.advance.decode_window = window;
+        land_share(&world, &mut writer, &mut owner, share).await;
+        assert_eq!(world.progress(0).await.decode_window, Some(0b1_0110));
+    }
+    world.claim(0).await;
+    assert_eq!(world.progress(0).await.decode_window, Some(0b1_0110));
+}
