@@ -44,6 +44,8 @@ CREATE TABLE parked_keys (
     PRIMARY KEY (group_id, topic, partition, key_hash)
 );
 CREATE INDEX parked_keys_due ON parked_keys (group_id, topic, partition, due_at);
+-- Keys with as many tasks as a key may have: few, and asked for all the time.
+CREATE INDEX parked_keys_deep ON parked_keys (group_id, topic, partition) WHERE depth >= 100000;
 
 -- In careful mode: the task that is about to run, and how often it was.
 ALTER TABLE partition_progress ADD COLUMN suspect_log_book integer, ADD COLUMN suspect_offset bigint,

@@ -257,8 +257,14 @@ impl Crew {
         let complaint = loop {
             match worker.ended() {
                 Some(status) if status.success() => break None,
-                // It had not come so far as to listen for the signal.
-                Some(status) if status.signal() == Some(Signal::SIGTERM as i32) => break None,
+                // It had not come so far as to listen for the signal; or a task aborted it, as ordered.
+                Some(status)
+                    if [Signal::SIGTERM, Signal::SIGABRT]
+                        .iter()
+                        .any(|signal| status.signal() == Some(*signal as i32)) =>
+                {
+                    break None;
+                }
                 Some(status) => break Some(format!("{} left with {status}", worker.role)),
                 None if Instant::now() >= deadline => {
                     break Some(format!(

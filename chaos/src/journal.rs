@@ -40,6 +40,8 @@ pub struct Attempt {
     pub pid: u32,
     /// The task.
     pub task: Uuid,
+    /// Which record of the plan it came by: a repeat has the id of the task that it repeats.
+    pub record: usize,
     /// Its run, from 0.
     pub run: u16,
     /// The attempt of that run, from 1.
@@ -118,12 +120,13 @@ impl fmt::Display for Attempt {
         let Self {
             pid,
             task,
+            record,
             run,
             attempt,
             partition,
             seq,
         } = self;
-        write!(f, "{pid} {task} {run} {attempt} {partition} {seq}")
+        write!(f, "{pid} {task} {record} {run} {attempt} {partition} {seq}")
     }
 }
 
@@ -162,12 +165,13 @@ impl FromStr for Event {
 }
 
 fn attempt(words: &[&str]) -> Result<Attempt, ()> {
-    let [pid, task, run, attempt, partition, seq] = words else {
+    let [pid, task, record, run, attempt, partition, seq] = words else {
         return Err(());
     };
     Ok(Attempt {
         pid: number(pid)?,
         task: number(task)?,
+        record: number(record)?,
         run: number(run)?,
         attempt: number(attempt)?,
         partition: number(partition)?,
@@ -189,6 +193,7 @@ mod tests {
         let attempt = Attempt {
             pid: 41,
             task: Uuid::from_u128(5),
+            record: 8,
             run: 0,
             attempt: 2,
             partition: 3,

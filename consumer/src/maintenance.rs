@@ -1,4 +1,5 @@
-//! The upkeep of the daily tables while a worker runs: days ahead are made, days past retention go.
+//! The upkeep of the tables while a worker runs: days ahead are made, days past retention go, and so do cancel
+//! requests of tasks that are done.
 //!
 //! Every worker runs it; the database's own locks let one at a time do the work. A round that fails is
 //! tried again soon, and says so in a metric.
@@ -6,7 +7,7 @@
 use std::time::{Duration, SystemTime};
 
 use millrace_store::days::{self, Retention};
-use millrace_store::{Database, Purpose};
+use millrace_store::{Database, Purpose, cancels};
 use millrace_telemetry::DatabaseMetrics;
 
 const EVERY: Duration = Duration::from_secs(600);
@@ -17,6 +18,7 @@ pub async fn run(database: Database, retention: Retention, metrics: DatabaseMetr
     loop {
         let round = async {
             let mut connection = database.connect(Purpose::Operations).await?;
+            cancels::sweep(&mut connection).await?;
             days::maintain(&mut connection, retention).await
         };
         let wait = match round.await {

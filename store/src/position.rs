@@ -200,8 +200,8 @@ pub(crate) async fn lock_creation(
     Ok(())
 }
 
-/// Gives the fence back after a clean end: the partition is nobody's, and the start counts as clean.
-/// Returns whether it was still ours.
+/// Gives the fence back after a clean end: the partition is nobody's, and the start counts as clean. `suspect`
+/// is the task of whose starts some never ended; it stays noted. Returns whether the fence was still ours.
 ///
 /// # Errors
 /// When the database cannot be reached; then the next claim counts one unclean start more.
@@ -210,10 +210,11 @@ pub async fn release(
     consumer: &Consumer,
     partition: i32,
     fence: Fence,
+    suspect: Option<Suspect>,
 ) -> Result<bool, Trouble> {
     let done = sqlx::query(
         "UPDATE partition_progress SET claim = NULL, owner = NULL, seq = seq + 1, unclean_starts = 0, \
-           suspect_log_book = NULL, suspect_offset = NULL, suspect_starts = NULL \
+           suspect_log_book = $6, suspect_offset = $7, suspect_starts = $8 \
          WHERE group_id = $1 AND topic = $2 AND partition = $3 AND seq = $4 AND claim = $5",
     )
     .bind(&consumer.group)
@@ -221,6 +222,9 @@ pub async fn release(
     .bind(partition)
     .bind(fence.seq)
     .bind(fence.claim)
+    .bind(suspect.map(|one| one.log_book))
+    .bind(suspect.map(|one| one.offset))
+    .bind(suspect.map(|one| i16::try_from(one.starts).unwrap_or(i16::MAX)))
     .execute(connection)
     .await?;
     Ok(done.rows_affected() == 1)

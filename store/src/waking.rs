@@ -48,7 +48,12 @@ pub struct Wake {
     pub cancelled: Vec<Parked>,
     /// How long until something else is due, when anything is.
     pub next_due: Option<Duration>,
+    /// Partitions of which some key has [`DEEPEST_KEY`] tasks: nothing more of it should be parked.
+    pub deep: Vec<i32>,
 }
+
+/// Most tasks of one key that should be parked. The index `parked_keys_deep` names the same number.
+pub const DEEPEST_KEY: i32 = 100_000;
 
 macro_rules! held {
     () => {
@@ -97,13 +102,33 @@ pub async fn wake(
     let keys = keys(connection, consumer, waking, left).await?;
     let (expired, cancelled) = to_be_ended(connection, consumer, waking).await?;
     let next_due = next_due(connection, consumer, waking).await?;
+    let deep = deep(connection, consumer, waking).await?;
     Ok(Wake {
         keys,
         delayed,
         expired,
         cancelled,
         next_due,
+        deep,
     })
+}
+
+async fn deep(
+    connection: &mut PgConnection,
+    consumer: &Consumer,
+    waking: &Waking<'_>,
+) -> Result<Vec<i32>, Trouble> {
+    let (partitions, _) = claims(waking);
+    // The number stands in the statement, since only then the partial index is used.
+    Ok(sqlx::query_scalar(AssertSqlSafe(format!(
+        "SELECT DISTINCT partition FROM parked_keys WHERE group_id = $1 AND topic = $2 AND partition = ANY($3) \
+         AND depth >= {DEEPEST_KEY}"
+    )))
+    .bind(&consumer.group)
+    .bind(&consumer.topic)
+    .bind(&partitions)
+    .fetch_all(connection)
+    .await?)
 }
 
 fn claims(waking: &Waking<'_>) -> (Vec<i32>, Vec<Uuid>) {

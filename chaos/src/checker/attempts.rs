@@ -8,8 +8,6 @@
 
 use std::collections::HashSet;
 
-use uuid::Uuid;
-
 use super::evidence::Evidence;
 use super::lookup::{Lookup, task};
 use super::{Law, Verdict};
@@ -50,7 +48,7 @@ pub(super) fn check(
             .orders
             .last_attempt()
             .unwrap_or(types::MOST_ATTEMPTS);
-        let unplanned = unplanned_timeouts(lookup, &planned.orders, id);
+        let unplanned = unplanned_timeouts(lookup, &planned.orders, index);
         let most = (planned_attempts + unplanned).min(types::MOST_ATTEMPTS);
         verdict.check(
             Law::Outage,
@@ -66,7 +64,7 @@ pub(super) fn check(
 }
 
 fn one_after_another(verdict: &mut Verdict, evidence: &Evidence) {
-    let mut ended: HashSet<(Uuid, u16, u16)> = HashSet::new();
+    let mut ended: HashSet<(usize, u16, u16)> = HashSet::new();
     for event in &evidence.journal {
         match event {
             Event::Start(attempt) => {
@@ -74,7 +72,7 @@ fn one_after_another(verdict: &mut Verdict, evidence: &Evidence) {
                 verdict.check(
                     Law::Outage,
                     Some(attempt.task),
-                    before == 0 || ended.contains(&(attempt.task, attempt.run, before)),
+                    before == 0 || ended.contains(&(attempt.record, attempt.run, before)),
                     || format!("attempt {before} never ended, and the next was started: {attempt}"),
                 );
                 verdict.check(
@@ -86,7 +84,7 @@ fn one_after_another(verdict: &mut Verdict, evidence: &Evidence) {
             }
             Event::End(attempt, how) => {
                 if *how != How::Stopped {
-                    ended.insert((attempt.task, attempt.run, attempt.attempt));
+                    ended.insert((attempt.record, attempt.run, attempt.attempt));
                 }
             }
             Event::Death { .. } | Event::Note(_) => {}
@@ -95,8 +93,8 @@ fn one_after_another(verdict: &mut Verdict, evidence: &Evidence) {
 }
 
 /// How many different attempts the timeout ended that should have ended otherwise.
-fn unplanned_timeouts(lookup: &Lookup<'_>, orders: &Orders, id: Uuid) -> u16 {
-    let ends = lookup.ends.get(&id).map_or(&[][..], Vec::as_slice);
+fn unplanned_timeouts(lookup: &Lookup<'_>, orders: &Orders, record: usize) -> u16 {
+    let ends = lookup.ends.get(&record).map_or(&[][..], Vec::as_slice);
     let timed_out: HashSet<u16> = ends
         .iter()
         .filter(|end| end.how == How::TimedOut)

@@ -10,8 +10,6 @@
 
 use std::collections::HashMap;
 
-use uuid::Uuid;
-
 use super::evidence::Evidence;
 use super::lookup::Lookup;
 use super::{Law, Verdict};
@@ -27,7 +25,7 @@ pub(super) fn check(
     played: &Played,
 ) {
     one_writer_a_tenure(verdict, &evidence.steps);
-    let mut durable: HashMap<Uuid, i64> = HashMap::new();
+    let mut durable: HashMap<usize, i64> = HashMap::new();
     for write in &evidence.writes {
         let step = lookup
             .flushes
@@ -41,11 +39,11 @@ pub(super) fn check(
         );
         let Some(step) = step else { continue };
         if write.what != "parked"
-            && let Some(id) = write.task_id
+            && let Some(number) = lookup.numbers.get(&(write.partition, write.place))
         {
-            durable.entry(id).or_insert(step.seq);
+            durable.entry(*number).or_insert(step.seq);
             if played.place.handlers == Handlers::Planned {
-                decided_in_tenure(verdict, lookup, write, step, id);
+                decided_in_tenure(verdict, lookup, write, step, *number);
             }
         }
     }
@@ -86,11 +84,12 @@ fn decided_in_tenure(
     lookup: &Lookup<'_>,
     write: &Write,
     step: &Step,
-    id: Uuid,
+    number: usize,
 ) {
     let place = (write.partition, write.place);
+    let row = write.task_id.and_then(|id| lookup.results.get(&id));
     let (attempts, meant): (i16, &[How]) = if write.what == "result" {
-        match lookup.results.get(&id) {
+        match row {
             Some(row) if row.status == "success" && row.duplicate_of.is_none() => {
                 (row.attempts, &[How::Ok])
             }
@@ -110,13 +109,13 @@ fn decided_in_tenure(
         }
     };
     let tenure = lookup.tenures.at(write.partition, step.seq);
-    let ends = lookup.ends.get(&id).map_or(&[][..], Vec::as_slice);
+    let ends = lookup.ends.get(&number).map_or(&[][..], Vec::as_slice);
     let found = ends.iter().any(|end| {
         meant.contains(&end.how)
             && i64::from(end.attempt.attempt) == i64::from(attempts)
             && lookup.tenures.at(end.attempt.partition, end.attempt.seq) == tenure
     });
-    verdict.check(Law::Fence, Some(id), found, || {
+    verdict.check(Law::Fence, write.task_id, found, || {
         format!(
             "its end ({}, attempts {attempts}) was written in tenure {tenure:?} of partition {}, \
              and no attempt of that tenure ended so: {ends:?}",
@@ -129,24 +128,25 @@ fn started_by_the_claimer(
     verdict: &mut Verdict,
     lookup: &Lookup<'_>,
     played: &Played,
-    durable: &HashMap<Uuid, i64>,
+    durable: &HashMap<usize, i64>,
 ) {
     let roles: HashMap<u32, &str> = played
         .workers
         .iter()
         .map(|(role, pid)| (*pid, role.as_str()))
         .collect();
-    for (id, starts) in &lookup.started {
+    for (number, starts) in &lookup.started {
         for start in starts {
+            let id = Some(start.task);
             let Some((began, maker)) = lookup.tenures.at(start.partition, start.seq) else {
                 continue;
             };
             let role = roles.get(&start.pid).copied();
-            verdict.check(Law::Fence, Some(*id), role == Some(maker), || {
+            verdict.check(Law::Fence, id, role == Some(maker), || {
                 format!("{role:?} ran it under a token of {maker}: {start}")
             });
-            if let Some(end) = durable.get(id) {
-                verdict.check(Law::OneResult, Some(*id), began <= *end, || {
+            if let Some(end) = durable.get(number) {
+                verdict.check(Law::OneResult, id, began <= *end, || {
                     format!(
                         "it was started ({start}) under claim {began}, and its end was durable at {end}"
                     )

@@ -7,13 +7,17 @@
 //! - All work came to its end within the time for it, every worker that was told to leave left in order, and
 //!   none ended that nobody had told to.
 
-use std::collections::HashMap;
-
 use super::evidence::Evidence;
+use super::lookup::Lookup;
 use super::{Law, Verdict};
 use crate::round::Played;
 
-pub(super) fn check(verdict: &mut Verdict, evidence: &Evidence, played: &Played) {
+pub(super) fn check(
+    verdict: &mut Verdict,
+    evidence: &Evidence,
+    lookup: &Lookup<'_>,
+    played: &Played,
+) {
     let seen = &played.law_two;
     *verdict.checks.entry(Law::OffsetAfterResult).or_default() += seen.offsets;
     for (partition, committed, position) in &seen.broken {
@@ -39,13 +43,8 @@ pub(super) fn check(verdict: &mut Verdict, evidence: &Evidence, played: &Played)
             || format!("the log ends at {end:?}: {row:?}"),
         );
     }
-    let numbers: HashMap<(i32, i64), usize> = evidence
-        .log
-        .iter()
-        .filter_map(|record| Some(((record.partition, record.offset), record.number?)))
-        .collect();
     for letter in &evidence.letters {
-        let number = numbers.get(&(letter.partition, letter.place));
+        let number = lookup.numbers.get(&(letter.partition, letter.place));
         verdict.check(
             Law::NothingVanishes,
             letter.task_id,

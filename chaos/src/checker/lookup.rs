@@ -34,10 +34,12 @@ pub struct Lookup<'a> {
     pub flushes: HashMap<(i32, &'a str), &'a Step>,
     /// Who held what when.
     pub tenures: Tenures,
-    /// Ends by task.
-    pub ends: HashMap<Uuid, Vec<Ended>>,
-    /// Starts by task, in order.
-    pub started: HashMap<Uuid, Vec<Attempt>>,
+    /// Ends by record of the plan.
+    pub ends: HashMap<usize, Vec<Ended>>,
+    /// Starts by record of the plan, in order.
+    pub started: HashMap<usize, Vec<Attempt>>,
+    /// Records of the plan by place.
+    pub numbers: HashMap<(i32, i64), usize>,
     /// Starts in all.
     pub starts: usize,
 }
@@ -65,9 +67,9 @@ impl<'a> Lookup<'a> {
             match event {
                 Event::Start(attempt) => {
                     starts += 1;
-                    started.entry(attempt.task).or_default().push(*attempt);
+                    started.entry(attempt.record).or_default().push(*attempt);
                 }
-                Event::End(attempt, how) => ends.entry(attempt.task).or_default().push(Ended {
+                Event::End(attempt, how) => ends.entry(attempt.record).or_default().push(Ended {
                     attempt: *attempt,
                     how: *how,
                 }),
@@ -76,6 +78,11 @@ impl<'a> Lookup<'a> {
         }
         Self {
             by_number,
+            numbers: evidence
+                .log
+                .iter()
+                .filter_map(|record| Some(((record.partition, record.offset), record.number?)))
+                .collect(),
             results: evidence
                 .results
                 .iter()

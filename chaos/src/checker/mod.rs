@@ -125,7 +125,7 @@ pub async fn judge(servers: &Servers, played: &Played) -> Result<Verdict, ChaosE
     fence::check(&mut verdict, &evidence, &lookup, played);
     attempts::check(&mut verdict, &evidence, &lookup, played);
     books::check(&mut verdict, &evidence, &lookup);
-    leftovers::check(&mut verdict, &evidence, played);
+    leftovers::check(&mut verdict, &evidence, &lookup, played);
     verdict.violations.sort_by_key(|violation| violation.law);
     Ok(verdict)
 }

@@ -53,7 +53,7 @@ pub(super) fn check(
     for event in &evidence.journal {
         match event {
             Event::Start(attempt) => {
-                if let Some(seat) = seats.get(&attempt.task)
+                if let Some(seat) = seats.get(&attempt.record)
                     && let Some(lane) = lanes.get_mut(seat.lane)
                     && let Some(tenure) = tenure(verdict, lookup, attempt)
                 {
@@ -61,7 +61,7 @@ pub(super) fn check(
                 }
             }
             Event::End(attempt, how) => {
-                if let Some(seat) = seats.get(&attempt.task)
+                if let Some(seat) = seats.get(&attempt.record)
                     && let Some(lane) = lanes.get_mut(seat.lane)
                     && let Some((tenure, _)) = lookup.tenures.at(attempt.partition, attempt.seq)
                 {
@@ -83,12 +83,12 @@ pub(super) fn check(
     }
 }
 
-/// Gives every task that is to be kept in order its seat; a repeated id sits where it came first.
+/// Gives every record that is to be kept in order its seat.
 fn seat<'a>(
     evidence: &Evidence,
     lookup: &Lookup<'_>,
     played: &'a Played,
-) -> (Vec<Lane>, HashMap<Uuid, Seat<'a>>) {
+) -> (Vec<Lane>, HashMap<usize, Seat<'a>>) {
     let mut numbers: HashMap<(&str, &str), usize> = HashMap::new();
     let mut lanes: Vec<Lane> = Vec::new();
     let mut seats = HashMap::new();
@@ -106,7 +106,7 @@ fn seat<'a>(
             continue;
         };
         let in_order = planned.task_type != types::LOOSE && planned.run_after_ms.is_none();
-        if !in_order || seats.contains_key(&id) {
+        if !in_order {
             continue;
         }
         let number = *numbers.entry((planned.tenant, key)).or_insert(lanes.len());
@@ -122,7 +122,7 @@ fn seat<'a>(
             Some(End::Success | End::Dead("permanent" | "attempts_exhausted"))
         );
         seats.insert(
-            id,
+            index,
             Seat {
                 lane: number,
                 number: lane.tasks.len(),

@@ -41,7 +41,7 @@ pub(super) fn check(
                     place.partition,
                     place.offset,
                     record.ends,
-                    end.map_or_else(|| traces(lookup, id), |end| format!("{end:?}"))
+                    end.map_or_else(|| traces(lookup, index, id), |end| format!("{end:?}"))
                 )
             },
         );
@@ -147,7 +147,7 @@ fn never_run(
     };
     let expired = task(record).is_some_and(|planned| planned.deadline_ms.is_some_and(|ms| ms < 0));
     if repeat || expired {
-        let started = lookup.started.get(&id);
+        let started = lookup.started.get(&index);
         verdict.check(Law::OneResult, Some(id), started.is_none(), || {
             format!("record {index}, which ended as {end:?}, was run: {started:?}")
         });
@@ -179,11 +179,11 @@ fn strangers(verdict: &mut Verdict, evidence: &Evidence, played: &Played) {
     }
 }
 
-fn traces(lookup: &Lookup<'_>, id: Uuid) -> String {
+fn traces(lookup: &Lookup<'_>, index: usize, id: Uuid) -> String {
     format!(
         "no end; row {:?}, started {:?}, ended {:?}",
         lookup.results.get(&id),
-        lookup.started.get(&id).map(Vec::len),
-        lookup.ends.get(&id).and_then(|ends| ends.last())
+        lookup.started.get(&index).map(Vec::len),
+        lookup.ends.get(&index).and_then(|ends| ends.last())
     )
 }

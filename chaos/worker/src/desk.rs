@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use millrace_chaos::journal::{Attempt, Event, How, Journal};
 use millrace_chaos::orders::{Act, Orders};
+use millrace_chaos::sender::NUMBER_HEADER;
 use millrace_consumer::{CancelReason, Context, TaskError};
 use serde::Serialize;
 
@@ -134,9 +135,14 @@ impl Drop for Entry<'_> {
 
 fn attempt(context: &Context) -> Attempt {
     let token = context.fencing_token();
+    let record = context.header(NUMBER_HEADER).unwrap_or_default();
+    let record = std::str::from_utf8(record).ok();
     Attempt {
         pid: std::process::id(),
         task: context.task_id().as_uuid(),
+        record: record
+            .and_then(|number| number.parse().ok())
+            .unwrap_or(usize::MAX),
         run: u16::try_from(context.run()).unwrap_or(u16::MAX),
         attempt: context.attempt(),
         partition: token.partition,

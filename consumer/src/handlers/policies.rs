@@ -23,7 +23,7 @@ pub const LOOK_AGAIN: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Handlers")]
 pub struct PolicyArgs {
-    /// TOML file with what holds for each task type: [default] and [type."name"] tables with mode,
+    /// TOML file with what holds for each task type: tables `[default]` and `[type."name"]` with mode,
     /// max_attempts, max_age, backoff_base, backoff_cap, timeout, grace, max_in_flight, park_after,
     /// run_long_after. Read again whenever it changes.
     #[arg(long, env = "MILLRACE_POLICIES", value_name = "FILE")]

@@ -19,7 +19,7 @@ use super::owner::Owner;
 use super::partition::Running;
 use super::standing::Standing;
 use super::stop::StopReason;
-use crate::engine::{Offset, Partition, Pressure};
+use crate::engine::{DecodeWindow, Offset, Partition, Pressure};
 use crate::handlers::CancelReason;
 
 /// How long until a claim that failed is tried again.
@@ -156,9 +156,13 @@ impl Owner {
     }
 
     fn answered(&mut self, partition: i32, answer: ClaimAnswer) {
+        let mut anew = false;
         let vouched = match self.owned.partitions.get(&partition) {
             Some(Standing::Claiming { vouched, .. }) => *vouched,
-            Some(Standing::Stopped { .. }) => None,
+            Some(Standing::Stopped { reason, .. }) => {
+                anew = matches!(reason, StopReason::MostUndecodable { .. });
+                None
+            }
             Some(Standing::Running(_) | Standing::Halting { .. }) | None => return,
         };
         match answer {
@@ -175,6 +179,10 @@ impl Owner {
                 let mut running = Running::new(&progress, claim, parked, metrics);
                 running.vouched_gap = vouched;
                 running.decode_allowed = decode_allowed;
+                if anew {
+                    // Somebody decided, or a schema came: what did not decode before says nothing any more.
+                    running.window = DecodeWindow::default();
+                }
                 let fetched = self.fetch(partition, progress.next_offset, &running);
                 if let Err(error) = fetched {
                     tracing::warn!(partition, %error, "the claimed partition was not taken up: trying again");

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millrace_schemas::{Decoders, UnknownSchema};
-use millrace_store::{Purpose, Trouble, position, schemas_known};
+use millrace_store::position::{self, Progress};
+use millrace_store::{Purpose, Trouble, allowances, schemas_known};
 use rdkafka::consumer::{CommitMode, Consumer as _};
 use rdkafka::topic_partition_list::{Offset as KafkaOffset, TopicPartitionList};
 
@@ -37,19 +38,22 @@ pub struct Errand {
     /// Learn the published schemas first.
     pub learn: bool,
     pub decoders: Decoders,
+    /// Schemas that were known before.
+    knew: Decoders,
     /// Partitions that wait for a schema, and at which offset: claimed only when it is known or the position moved.
     pub waiting: BTreeMap<i32, StopReason>,
 }
 
 impl Errand {
     /// An errand for no partition yet.
-    pub const fn new(attempt: u64, ahead: Ahead, decoders: Decoders) -> Self {
+    pub fn new(attempt: u64, ahead: Ahead, decoders: Decoders) -> Self {
         Self {
             attempt,
             partitions: Vec::new(),
             ahead,
             confirm: Vec::new(),
             learn: false,
+            knew: decoders.clone(),
             decoders,
             waiting: BTreeMap::new(),
         }
@@ -71,15 +75,21 @@ impl Errand {
     }
 
     async fn claim(&mut self, claims: &Claims) -> Result<Vec<(i32, ClaimAnswer)>, ClaimError> {
+        let mut learned = false;
         if self.learn {
             let mut connection = claims.database.connect(Purpose::Reading).await?;
             for schema in schemas_known::all(&mut connection).await? {
-                if let Err(error) = self.decoders.learn(&schema) {
-                    tracing::debug!(%error, "a published schema cannot be read by this release");
+                match self.decoders.learn(&schema) {
+                    Ok(fingerprint) => learned |= !self.knew.knows(fingerprint),
+                    Err(error) => {
+                        tracing::debug!(%error, "a published schema cannot be read by this release");
+                    }
                 }
             }
         }
-        let still = claims.still_waiting(&self.waiting, &self.decoders).await?;
+        let still = claims
+            .still_waiting(&self.waiting, &self.decoders, learned)
+            .await?;
         let asked: Vec<i32> = self
             .partitions
             .iter()
@@ -130,17 +140,21 @@ impl Claims {
             .map_err(ClaimError::NotOurs)
     }
 
-    /// Of the partitions that wait for a schema, those that still do: it is not known yet, and nobody moved
-    /// the position away.
+    /// Of the partitions that wait for a schema, or for somebody to let undecodable records pass, those that
+    /// still do: nothing new is known, nobody allowed it, and nobody moved the position away.
     async fn still_waiting(
         &self,
         waiting: &BTreeMap<i32, StopReason>,
         decoders: &Decoders,
+        learned: bool,
     ) -> Result<BTreeMap<i32, StopReason>, ClaimError> {
         let unknown: BTreeMap<i32, (i64, &StopReason)> = waiting
             .iter()
             .filter_map(|(partition, reason)| match reason {
                 StopReason::UnknownSchema { offset, schema } if !knows(decoders, *schema) => {
+                    Some((*partition, (*offset, reason)))
+                }
+                StopReason::MostUndecodable { offset, .. } if !learned => {
                     Some((*partition, (*offset, reason)))
                 }
                 _ => None,
@@ -151,11 +165,21 @@ impl Claims {
         }
         let mut connection = self.database.connect(Purpose::Reading).await?;
         let rows = position::all(&mut connection, &self.consumer).await?;
+        let allowed = allowances::all(&mut connection, &self.consumer).await?;
         Ok(unknown
             .into_iter()
-            .filter(|(partition, (offset, _))| {
-                rows.iter()
-                    .any(|row| row.partition == *partition && row.next_offset == *offset)
+            .filter(|(partition, (offset, reason))| {
+                let allows = |row: &Progress| {
+                    matches!(reason, StopReason::MostUndecodable { .. })
+                        && allowed.iter().any(|one| {
+                            one.partition == *partition
+                                && one.log_book == row.log_book
+                                && one.until_offset > *offset
+                        })
+                };
+                rows.iter().any(|row| {
+                    row.partition == *partition && row.next_offset <= *offset && !allows(row)
+                })
             })
             .map(|(partition, (_, reason))| (partition, reason.clone()))
             .collect())

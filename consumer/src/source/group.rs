@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use millrace_store::Purpose;
-use millrace_store::position::{self, Fence};
+use millrace_store::position::{self, Fence, Suspect};
 use millrace_telemetry::{ClaimResult, RebalanceEvent};
 use rdkafka::consumer::Consumer as _;
 use rdkafka::topic_partition_list::TopicPartitionList;
@@ -37,7 +37,7 @@ const RUN_ON: Duration = Duration::from_millis(1_500);
 pub struct Leaving {
     /// By number.
     pub(super) rest: BTreeMap<i32, Box<Running>>,
-    written: Vec<(i32, Fence)>,
+    written: Vec<(i32, Fence, Option<Suspect>)>,
     fetched: Vec<i32>,
     asks_at: Instant,
     deadline: Instant,
@@ -321,7 +321,7 @@ impl Owner {
                 });
             leaving.written.extend(
                 done.into_iter()
-                    .map(|(partition, running)| (partition, running.fence)),
+                    .map(|(partition, running)| (partition, running.fence, running.suspect())),
             );
             leaving.rest = rest;
             if leaving.rest.is_empty() {
@@ -391,16 +391,17 @@ impl Owner {
     }
 
     /// Gives claims back on the way out.
-    pub(super) async fn release(&self, held: Vec<(i32, Fence)>) {
+    pub(super) async fn release(&self, held: Vec<(i32, Fence, Option<Suspect>)>) {
         release(&self.claims, held).await;
     }
 }
 
-async fn release(claims: &Claims, held: Vec<(i32, Fence)>) {
+async fn release(claims: &Claims, held: Vec<(i32, Fence, Option<Suspect>)>) {
     let all = async {
         let mut connection = claims.database.connect(Purpose::Operations).await?;
-        for (partition, fence) in held {
-            position::release(&mut connection, &claims.consumer, partition, fence).await?;
+        for (partition, fence, suspect) in held {
+            let consumer = &claims.consumer;
+            position::release(&mut connection, consumer, partition, fence, suspect).await?;
         }
         Ok::<(), millrace_store::Trouble>(())
     };

@@ -399,7 +399,7 @@ impl Owner {
             let held: Vec<_> = self
                 .owned
                 .running()
-                .map(|(partition, running)| (partition, running.fence))
+                .map(|(partition, running)| (partition, running.fence, running.suspect()))
                 .collect();
             self.release(held).await;
         }

@@ -7,7 +7,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Instant;
 
-use millrace_store::position::{Fence, Progress};
+use millrace_store::position::{Fence, Progress, Suspect};
 use millrace_store::{Advance, Due, Ending, Origin, Outcome, ParkKind, Settling, Share};
 use millrace_telemetry::PartitionMetrics;
 use uuid::Uuid;
@@ -483,6 +483,16 @@ impl Running {
             let ending = job.parking(ParkKind::Retry, Due::In(std::time::Duration::ZERO));
             self.settle(lane, job, ending);
         }
+    }
+
+    /// The task of whose starts some never ended.
+    #[must_use]
+    pub fn suspect(&self) -> Option<Suspect> {
+        self.careful.suspect().map(|(spot, starts)| Suspect {
+            log_book: spot.log_book,
+            offset: spot.offset,
+            starts,
+        })
     }
 
     /// The leader epoch of the last record taken.

@@ -136,6 +136,9 @@ impl Owner {
     /// Returns whether tasks were ended, so that there may be more of that kind.
     fn take_woken(&mut self, claims: &HashMap<i32, Uuid>, found: Wake) -> bool {
         let mut ended = false;
+        for (partition, running) in self.owned.running_mut() {
+            running.deep_key = found.deep.contains(&partition);
+        }
         for (tasks, ending) in [
             (found.expired, Ending::Expired),
             (found.cancelled, Ending::Cancelled),

@@ -143,7 +143,8 @@ pub(super) async fn mark(
         .collect())
 }
 
-/// Takes away the failed results that went with the letters: the rows of the same records, and no others.
+/// Takes away the failed results that went with the letters: the rows of the same records, and no others. A cancel
+/// request that came too late for the former run goes with them, or it would end the new one.
 pub(super) async fn withdraw_failed_results(
     connection: &mut PgConnection,
     consumer: &Consumer,
@@ -163,6 +164,10 @@ pub(super) async fn withdraw_failed_results(
         .execute(&mut *connection)
         .await?;
     }
+    sqlx::query("DELETE FROM task_cancels WHERE task_id = ANY($1)")
+        .bind(ready.iter().map(|one| uuid_of(one.task_id)).collect::<Vec<_>>())
+        .execute(connection)
+        .await?;
     Ok(())
 }
 

@@ -7,35 +7,44 @@ use crate::aside::{land_share, land_to, retries, settles, share_to, wake};
 use crate::events::{event, events, record};
 use crate::world::{Held, World};
 
-async fn note(world: &World, held: &Held, offset: i64) -> Option<u16> {
+async fn note(world: &World, held: &Held, offset: i64, starts: u16) -> bool {
     let mut connection = world.operations().await;
-    let claim = held.fence.claim;
-    position::note_suspect(&mut connection, &world.consumer, 0, claim, 1, offset)
-        .await
-        .unwrap()
+    let suspect = suspect(offset, starts);
+    position::note_suspect(
+        &mut connection,
+        &world.consumer,
+        0,
+        held.fence.claim,
+        suspect,
+    )
+    .await
+    .unwrap()
+}
+
+const fn suspect(offset: i64, starts: u16) -> Suspect {
+    Suspect {
+        log_book: 1,
+        offset,
+        starts,
+    }
 }
 
 #[tokio::test]
-async fn finding_04_the_starts_of_a_suspect_are_counted_over_crashes_and_from_one_for_another() {
+async fn finding_04_the_task_that_ran_alone_and_its_starts_are_remembered_over_a_crash() {
     let world = World::new("suspect").await;
-    for start in 1..4 {
-        let owner = world.claim(0).await;
-        assert_eq!(note(&world, &owner, 7).await, Some(start));
+    let mut owner = world.claim(0).await;
+    for starts in 1..4 {
+        assert!(note(&world, &owner, 7, starts).await);
+        owner = world.claim(0).await;
+        assert_eq!(world.progress(0).await.suspect, Some(suspect(7, starts)));
     }
-    let owner = world.claim(0).await;
-    let suspect = Suspect {
-        log_book: 1,
-        offset: 7,
-        starts: 3,
-    };
-    assert_eq!(world.progress(0).await.suspect, Some(suspect));
-    assert_eq!(note(&world, &owner, 8).await, Some(1));
+    assert!(note(&world, &owner, 8, 1).await);
+    assert_eq!(world.progress(0).await.suspect, Some(suspect(8, 1)));
     let mut connection = world.operations().await;
     let cleared = position::clear_suspect(&mut connection, &world.consumer, 0, owner.fence.claim);
     assert!(cleared.await.unwrap());
     assert_eq!(world.progress(0).await.suspect, None);
     // No flush depends on any of it.
-    let mut owner = owner;
     world
         .land(&mut world.writer(), &mut owner, &events(1))
         .await;
@@ -46,12 +55,12 @@ async fn law_05_a_worker_that_lost_its_partition_notes_no_suspect() {
     let world = World::new("suspect_fenced").await;
     let former = world.claim(0).await;
     let owner = world.claim_as(0, "worker-b").await;
-    note(&world, &owner, 7).await;
-    assert_eq!(note(&world, &former, 9).await, None);
+    assert!(note(&world, &owner, 7, 1).await);
+    assert!(!note(&world, &former, 9, 1).await);
     let mut connection = world.operations().await;
     let cleared = position::clear_suspect(&mut connection, &world.consumer, 0, Uuid::new_v4());
     assert!(!cleared.await.unwrap());
-    assert_eq!(world.progress(0).await.suspect.unwrap().offset, 7);
+    assert_eq!(world.progress(0).await.suspect, Some(suspect(7, 1)));
 }
 
 #[tokio::test]

@@ -179,7 +179,7 @@ async fn claims_without_a_flush_are_counted_as_unclean_until_a_flush_or_a_releas
 
     let owner = world.claim(0).await;
     let mut connection = world.operations().await;
-    let released = position::release(&mut connection, &world.consumer, 0, owner.fence)
+    let released = position::release(&mut connection, &world.consumer, 0, owner.fence, None)
         .await
         .unwrap();
     assert!(released);
@@ -197,17 +197,17 @@ async fn only_the_owner_can_release_and_a_released_partition_is_written_by_nobod
         ..owner.fence
     };
     assert!(
-        !position::release(&mut connection, &world.consumer, 0, stale)
+        !position::release(&mut connection, &world.consumer, 0, stale, None)
             .await
             .unwrap()
     );
     assert!(
-        position::release(&mut connection, &world.consumer, 0, owner.fence)
+        position::release(&mut connection, &world.consumer, 0, owner.fence, None)
             .await
             .unwrap()
     );
     assert!(
-        !position::release(&mut connection, &world.consumer, 0, owner.fence)
+        !position::release(&mut connection, &world.consumer, 0, owner.fence, None)
             .await
             .unwrap()
     );

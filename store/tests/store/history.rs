@@ -1,18 +1,22 @@
 //! Any history of flushes, lost answers, restored databases, late claims and moves back comes to the same
-//! tables as reading the log once, record by record.
+//! tables as reading the log once, record by record; also when tasks are parked, parked anew and woken on the way.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::time::Duration;
 
 use millrace_schemas::TaskId;
 use millrace_store::deployment::Deployment;
 use millrace_store::moves::{self, Move, Why};
+use millrace_store::parked::{self, Parked, Waking};
 use millrace_store::position;
-use millrace_store::{End, FenceLoss, Writer};
+use millrace_store::{Due, End, Ending, FenceLoss, Origin, ParkKind, Settling, Writer};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use sqlx::Row;
 use uuid::Uuid;
 
+use crate::aside::{lane, parking, settles, share_to, time_passes};
+use crate::known::{ask, question};
 use crate::log_model::{Entry, Log, Settled, entry};
 use crate::severed::{Break, Wire};
 use crate::world::{Held, World, flush_of, share};
@@ -20,7 +24,8 @@ use crate::world::{Held, World, flush_of, share};
 /// What happens next.
 #[derive(Debug, Clone)]
 enum Step {
-    Flush { size: usize, at: Break },
+    Flush { size: usize, at: Break, plan: u16 },
+    Wake { most: usize },
     Remember,
     GoBack,
     LateClaim,
@@ -34,8 +39,10 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Break::BeforeTheAnswer),
         1 => Just(Break::BeforeTheCommit),
     ];
+    let plan = prop_oneof![1 => Just(0_u16), 2 => any::<u16>()];
     prop_oneof![
-        8 => (1..9_usize, at).prop_map(|(size, at)| Step::Flush { size, at }),
+        8 => (0..9_usize, at, plan).prop_map(|(size, at, plan)| Step::Flush { size, at, plan }),
+        4 => (1..6_usize).prop_map(|most| Step::Wake { most }),
         1 => Just(Step::Remember),
         1 => Just(Step::GoBack),
         1 => Just(Step::LateClaim),
@@ -84,7 +91,8 @@ async fn live_through(entries: &[Entry], steps: &[Step]) {
     worker.remember().await;
     for step in steps {
         match step {
-            Step::Flush { size, at } => worker.flush(*size, *at).await,
+            Step::Flush { size, at, plan } => worker.flush(*size, *at, *plan).await,
+            Step::Wake { most } => worker.wake(*most).await,
             Step::Remember => worker.remember().await,
             Step::GoBack => worker.go_back().await,
             Step::LateClaim => worker.late_claim().await,
@@ -96,10 +104,17 @@ async fn live_through(entries: &[Entry], steps: &[Step]) {
             Vec::<String>::new(),
             "after {step:?}"
         );
+        assert_eq!(world.number(WRONG_DEPTHS).await, 0, "after {step:?}");
     }
     loop {
         while worker.held.next < log.end() {
-            worker.flush(7, Break::Never).await;
+            worker.flush(7, Break::Never, 0).await;
+        }
+        if world.number("SELECT count(*) FROM parked_tasks").await > 0 {
+            time_passes(&world).await;
+            worker.wake(100).await;
+            worker.flush(0, Break::Never, 0).await;
+            continue;
         }
         if worker.is_up_to_date().await {
             break;
@@ -116,7 +131,13 @@ async fn live_through(entries: &[Entry], steps: &[Step]) {
         ..in_the_tables(&world).await
     };
     assert_eq!(found, expected);
+    assert_eq!(world.number("SELECT count(*) FROM parked_keys").await, 0);
 }
+
+/// Keys whose depth is not the number of their tasks.
+const WRONG_DEPTHS: &str = "SELECT count(*) FROM parked_keys k FULL JOIN \
+     (SELECT key_hash, count(*) AS depth FROM parked_tasks WHERE kind <> 'delayed' GROUP BY key_hash) t USING (key_hash) \
+     WHERE k.depth IS DISTINCT FROM t.depth";
 
 /// A worker that reads the log from where it claims.
 struct Worker<'a> {
@@ -126,6 +147,8 @@ struct Worker<'a> {
     writer: Writer,
     held: Held,
     high: i64,
+    /// Loaded tasks, by key in log order.
+    woken: BTreeMap<[u8; 16], VecDeque<Parked>>,
 }
 
 impl<'a> Worker<'a> {
@@ -140,20 +163,120 @@ impl<'a> Worker<'a> {
             writer,
             held,
             high,
+            woken: BTreeMap::new(),
         }
     }
 
     async fn claim(&mut self) {
         self.held = self.world.claim(0).await;
         self.high = self.world.progress(0).await.high_offset;
+        self.woken.clear();
     }
 
-    async fn flush(&mut self, size: usize, at: Break) {
-        let records = self.log.read(self.held.next, size);
-        let Some(next) = records.last().map(|record| record.offset + 1) else {
-            return;
+    /// Loads what is due into memory, each key once.
+    async fn wake(&mut self, most: usize) {
+        let busy: Vec<_> = self.woken.keys().map(|key| (0, *key)).collect();
+        let claims = [(0, self.held.fence.claim)];
+        let waking = Waking {
+            claims: &claims,
+            busy: &busy,
+            paused_types: &[],
+            paused_tenants: &[],
+            cancels: &[],
+            most_tasks: most,
+            most_bytes: 1_000_000,
         };
-        let mut share = share(&self.held, records);
+        let mut connection = self.world.operations().await;
+        let woken = parked::wake(&mut connection, &self.world.consumer, &waking)
+            .await
+            .unwrap();
+        for key in woken.keys {
+            let lowest = format!(
+                "SELECT min(\"offset\") FROM parked_tasks WHERE key_hash = '{}' AND kind <> 'delayed'",
+                Uuid::from_bytes(key.key_hash)
+            );
+            assert_eq!(key.tasks[0].offset, self.world.number(&lowest).await);
+            self.woken.insert(key.key_hash, key.tasks.into());
+        }
+        for task in woken.delayed {
+            // A task for later goes behind those that are loaded; they are looked up before they run.
+            self.woken.entry(task.key_hash).or_default().push_back(task);
+        }
+    }
+
+    /// The first loaded task of each key, ended or parked anew.
+    async fn ends(&mut self, mut plan: impl FnMut() -> bool) -> Vec<Settling> {
+        let mut ends = Vec::new();
+        for lane in self.woken.values_mut() {
+            let Some(task) = lane.pop_front() else {
+                continue;
+            };
+            let event = self.log.event(task.offset).unwrap();
+            let mut asked = question(task.offset, event);
+            asked.settled_before = false;
+            let known = ask(self.world, &[asked]).await.remove(0);
+            let ending = if known.owner.is_some() {
+                Ending::Repeat(task.key_hash)
+            } else if plan() {
+                parking(event, ParkKind::Retry, Due::In(Duration::ZERO))
+            } else {
+                Ending::Payload
+            };
+            // Whatever is behind one that waits again is loaded behind it again.
+            if !matches!(ending, Ending::Payload) {
+                lane.clear();
+            }
+            ends.push(settles(&task, ending));
+        }
+        self.woken.retain(|_, lane| !lane.is_empty());
+        ends
+    }
+
+    /// Records of the log, as a worker settles them that looks each of them up.
+    async fn read(&self, size: usize, mut plan: impl FnMut() -> bool) -> Vec<Settling> {
+        let mut records = self.log.read(self.held.next, size);
+        let mut waiting = HashSet::new();
+        for record in &mut records {
+            let Some(event) = self.log.event(record.offset) else {
+                continue;
+            };
+            let mut asked = question(record.offset, event);
+            asked.settled_before = record.offset < self.high;
+            let known = ask(self.world, &[asked]).await.remove(0);
+            let refused = event.payload.starts_with(b"\"poison");
+            let (parks, later) = (plan() && !refused, plan());
+            record.ending = if let Some(outcome) = known.settled {
+                Ending::Known(outcome)
+            } else if known.owner.is_some() {
+                Ending::Repeat(lane(event))
+            } else if known.parked > 0 || waiting.contains(&lane(event)) {
+                parking(event, ParkKind::Behind, Due::WithKey)
+            } else if parks && later {
+                parking(event, ParkKind::Delayed, Due::At(0))
+            } else if parks {
+                waiting.insert(lane(event));
+                parking(event, ParkKind::Retry, Due::In(Duration::ZERO))
+            } else {
+                Ending::Payload
+            };
+        }
+        records
+    }
+
+    async fn flush(&mut self, size: usize, at: Break, plan: u16) {
+        let mut bits = (0..16).cycle().map(|bit| plan & (1 << bit) != 0);
+        let read = self.read(size, || bits.next().unwrap()).await;
+        let next = read
+            .last()
+            .map_or(self.held.next, |record| record.offset + 1);
+        let mut records = self.ends(|| bits.next().unwrap()).await;
+        if read.is_empty() && records.is_empty() {
+            return;
+        }
+        records.extend(read);
+        let from_log = |record: &Settling| record.origin == Origin::Log;
+        records.sort_by_key(|record| (record.offset, !from_log(record)));
+        let mut share = share_to(&self.held, records, next);
         share.may_repeat = self.held.next < self.high;
         self.wire.break_next(at);
         let flush = flush_of(vec![share]);
@@ -247,12 +370,14 @@ impl<'a> Worker<'a> {
     }
 }
 
-const TABLES: [&str; 5] = [
+const TABLES: [&str; 7] = [
     "partition_progress",
     "position_history",
     "task_results",
     "task_dedup",
     "dead_letters",
+    "parked_tasks",
+    "parked_keys",
 ];
 
 async fn in_the_tables(world: &World) -> Settled {

@@ -8,7 +8,7 @@ use crate::aside::{follows, land_to, lane, ordered, parks, retries, settles, wak
 use crate::events::{born_in_days, event, events, keyed, record};
 use crate::world::World;
 
-fn question(offset: i64, task: &TaskEvent) -> Question {
+pub fn question(offset: i64, task: &TaskEvent) -> Question {
     let event = task.as_ref();
     Question {
         partition: 0,
@@ -21,7 +21,7 @@ fn question(offset: i64, task: &TaskEvent) -> Question {
     }
 }
 
-async fn ask(world: &World, questions: &[Question]) -> Vec<Known> {
+pub async fn ask(world: &World, questions: &[Question]) -> Vec<Known> {
     let mut connection = world.operations().await;
     known::ask(&mut connection, &world.consumer, world.retention, questions)
         .await

@@ -91,6 +91,12 @@ impl Log {
         i64::try_from(self.events.len()).unwrap()
     }
 
+    /// The event at an offset, where it is one that can be worked on.
+    pub fn event(&self, offset: i64) -> Option<&TaskEvent> {
+        let at = usize::try_from(offset).unwrap();
+        self.events[at].as_ref().filter(|_| !self.far[at])
+    }
+
     /// The records from an offset on, at most so many.
     pub fn read(&self, from: i64, most: usize) -> Vec<Settling> {
         (0..)

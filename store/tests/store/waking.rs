@@ -117,17 +117,15 @@ async fn finding_06_a_load_waits_for_a_flush_that_ends_the_task_and_does_not_wak
         .await
         .unwrap();
     let end = vec![settles(&task, Ending::Payload)];
-    let (_, woken) = tokio::join!(
-        land_to(&world, &mut writer, &mut owner.clone(), end, 1),
-        async {
-            crate::claim::wait_for_lock_waiters(&world, 1).await;
-            let open = async {
-                crate::claim::wait_for_lock_waiters(&world, 2).await;
-                sqlx::raw_sql("COMMIT").execute(&mut gate).await.unwrap();
-            };
-            tokio::join!(wake(&world, &owner), open).0
-        }
-    );
+    let mut held = owner;
+    let (_, woken) = tokio::join!(land_to(&world, &mut writer, &mut held, end, 1), async {
+        crate::claim::wait_for_lock_waiters(&world, 1).await;
+        let open = async {
+            crate::claim::wait_for_lock_waiters(&world, 2).await;
+            sqlx::raw_sql("COMMIT").execute(&mut gate).await.unwrap();
+        };
+        tokio::join!(wake(&world, &owner), open).0
+    });
     assert!(woken.keys.is_empty());
 }
 
@@ -309,10 +307,13 @@ async fn the_keys_and_the_depth_of_a_partition_are_told_to_its_owner() {
     world.land_records(&mut writer, &mut owner, batch).await;
     let mut connection = world.operations().await;
     let mut keys = Vec::new();
-    parked::each_key(&mut connection, &world.consumer, 0, |key| keys.push(key))
-        .await
-        .unwrap();
-    let mut expected = [&tasks[0], &tasks[1], &tasks[3]].map(lane);
+    parked::each_key(&mut connection, &world.consumer, 0, |key, depth| {
+        keys.push((key, depth))
+    })
+    .await
+    .unwrap();
+    let mut expected =
+        [(&tasks[0], 1), (&tasks[1], 2), (&tasks[3], 1)].map(|(of, depth)| (lane(of), depth));
     expected.sort_unstable();
     assert_eq!(keys, expected);
     let depth = parked::depth_of(&mut connection, &world.consumer, 0).await;
