@@ -2,12 +2,12 @@
 
 use std::ops::Range;
 
-use millrace_schemas::{Framing, TaskId, encode};
+use millrace_schemas::{Framing, TaskEventRef, TaskId, encode};
 
 use crate::rows::Room;
 
 /// Records in memory, ready to be sent as often as needed.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Backlog {
     bytes: Vec<u8>,
     places: Vec<Place>,
@@ -16,8 +16,19 @@ pub struct Backlog {
 #[derive(Debug)]
 struct Place {
     value: Range<usize>,
-    key: Range<usize>,
+    key: Option<Range<usize>>,
     task_id: TaskId,
+}
+
+/// Which keys the events have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keys {
+    /// An ordering key each.
+    Ordering,
+    /// An ordering key and a deduplication key each.
+    Deduplication,
+    /// None.
+    None,
 }
 
 /// One record, as it goes to Kafka.
@@ -25,32 +36,45 @@ struct Place {
 pub struct Record<'a> {
     /// The encoded event.
     pub value: &'a [u8],
-    /// The ordering key.
-    pub key: &'a [u8],
+    /// The record's key.
+    pub key: Option<&'a [u8]>,
     /// The event's id, for the header.
     pub task_id: TaskId,
 }
 
 impl Backlog {
     /// The first `events` events, encoded.
-    pub fn encoded(events: u64, with_dedup_keys: bool) -> Self {
+    pub fn encoded(events: u64, keys: Keys) -> Self {
         let count = usize::try_from(events).unwrap_or(usize::MAX);
-        let mut bytes = Vec::with_capacity(count.saturating_mul(240));
-        let mut places = Vec::with_capacity(count);
+        let mut backlog = Self {
+            bytes: Vec::with_capacity(count.saturating_mul(240)),
+            places: Vec::with_capacity(count),
+        };
         let mut room = Room::default();
         for index in 0..events {
-            let event = room.event(index, with_dedup_keys);
-            let value = bytes.len();
-            encode(&event, Framing::SingleObject, &mut bytes);
-            let key = bytes.len();
-            bytes.extend_from_slice(event.record_key().unwrap_or_default());
-            places.push(Place {
-                value: value..key,
-                key: key..bytes.len(),
-                task_id: event.task_id,
+            let event = room.event(index, keys == Keys::Deduplication);
+            backlog.push(&TaskEventRef {
+                key: event.key.filter(|_| keys != Keys::None),
+                ..event
             });
         }
-        Self { bytes, places }
+        backlog
+    }
+
+    /// Adds a record of this event.
+    pub fn push(&mut self, event: &TaskEventRef<'_>) {
+        let value = self.bytes.len();
+        encode(event, Framing::SingleObject, &mut self.bytes);
+        let value = value..self.bytes.len();
+        let key = event.record_key().map(|key| {
+            self.bytes.extend_from_slice(key);
+            value.end..self.bytes.len()
+        });
+        self.places.push(Place {
+            value,
+            key,
+            task_id: event.task_id,
+        });
     }
 
     /// The records in order.
@@ -58,7 +82,7 @@ impl Backlog {
         let part = |range: &Range<usize>| self.bytes.get(range.clone()).unwrap_or_default();
         self.places.iter().map(move |place| Record {
             value: part(&place.value),
-            key: part(&place.key),
+            key: place.key.as_ref().map(part),
             task_id: place.task_id,
         })
     }

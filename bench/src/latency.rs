@@ -69,7 +69,13 @@ struct Sent {
 pub async fn run(servers: &Servers, name: &str, pace: Pace) -> anyhow::Result<Latencies> {
     servers.kafka()?.create_topic(name, PARTITIONS, &[]).await?;
     let tables = Tables::fresh(&servers.url(), name).await?;
-    let mut worker = worker::start(servers, &tables, name, worker::Until::Told)?;
+    let mut worker = worker::start(
+        servers,
+        &tables,
+        name,
+        worker::Handler::Record,
+        worker::Until::Told,
+    )?;
     let mut connection = tables.connect().await?;
     let deadline = Instant::now() + DEADLINE;
     while claimed(&mut connection).await? < i64::from(PARTITIONS) {

@@ -5,12 +5,14 @@
 //! not exact ends the run: a wrong answer has no speed.
 
 mod backlog;
+mod claims;
 mod copy;
 mod cpu;
 mod drain;
 mod emit;
 mod latency;
 mod machine;
+mod machinery;
 mod measurements;
 mod options;
 mod pipeline;
@@ -20,7 +22,11 @@ mod report;
 mod rows;
 mod servers;
 mod tables;
+mod work;
 mod worker;
+
+#[cfg(test)]
+mod report_test;
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -29,17 +35,20 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use clap::Parser as _;
 
-use crate::backlog::Backlog;
+use crate::backlog::{Backlog, Keys};
 use crate::copy::EncodedRows;
 use crate::machine::Machine;
 use crate::measurements::Measurements;
 use crate::options::{Options, Part};
 use crate::pipeline::Load;
 use crate::report::Report;
+use crate::rows::TASK_TYPE;
 use crate::servers::{PARTITIONS, Servers};
+use crate::worker::Handler;
 
 const PLAIN: &str = "bench_plain";
 const KEYED: &str = "bench_keyed";
+const KEYLESS: &str = "bench_keyless";
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
@@ -50,18 +59,23 @@ async fn main() -> anyhow::Result<()> {
         ..Measurements::default()
     };
     measure_copy(&options, &servers, &mut measured).await?;
+    measure_machinery(&options, &mut measured).await?;
     let kafka_is_needed = [
         Part::Emit,
         Part::Drain,
         Part::Pipeline,
         Part::Dedup,
         Part::Latency,
+        Part::LanesPipeline,
+        Part::LanesWork,
     ];
     if kafka_is_needed.into_iter().any(|part| options.wants(part)) {
         tell("starting Apache Kafka");
         servers.start_kafka().await?;
         measure_backlog(&options, &servers, &mut measured).await?;
         measure_dedup(&options, &servers, &mut measured).await?;
+        measure_keyless(&options, &servers, &mut measured).await?;
+        measure_work(&options, &servers, &mut measured).await?;
         measure_latency(&options, &servers, &mut measured).await?;
     }
     let machine = Machine::describe(&servers).await?;
@@ -98,20 +112,35 @@ async fn measure_copy(
     Ok(())
 }
 
-/// What needs events without deduplication keys: produce and emit, the drain, the pipeline.
+/// Lanes, ledger and outcome without I/O.
+async fn measure_machinery(options: &Options, measured: &mut Measurements) -> anyhow::Result<()> {
+    if !options.wants(Part::LanesCore) {
+        return Ok(());
+    }
+    let backlog = Arc::new(Backlog::encoded(options.events, Keys::Ordering));
+    for round in 0..options.rounds {
+        tell(&format!("lanes without I/O, round {}", round + 1));
+        let lanes = &mut measured.lanes;
+        let took = machinery::alone(Arc::clone(&backlog)).await?;
+        lanes.core_seconds.push(took.as_secs_f64());
+        let took = machinery::with_executor(Arc::clone(&backlog)).await?;
+        lanes.executor_seconds.push(took.as_secs_f64());
+    }
+    Ok(())
+}
+
+/// What needs events with ordering keys alone: produce and emit, the drain, the pipeline.
 async fn measure_backlog(
     options: &Options,
     servers: &Servers,
     measured: &mut Measurements,
 ) -> anyhow::Result<()> {
-    if ![Part::Emit, Part::Drain, Part::Pipeline]
-        .into_iter()
-        .any(|part| options.wants(part))
-    {
+    let parts = [Part::Emit, Part::Drain, Part::Pipeline, Part::LanesPipeline];
+    if !parts.into_iter().any(|part| options.wants(part)) {
         return Ok(());
     }
     tell("making the backlog");
-    let backlog = Arc::new(Backlog::encoded(options.events, false));
+    let backlog = Arc::new(Backlog::encoded(options.events, Keys::Ordering));
     measured.event_bytes = Some(backlog.mean_value_bytes());
     if options.wants(Part::Emit) {
         measure_emit(options, servers, &backlog, measured).await?;
@@ -125,16 +154,32 @@ async fn measure_backlog(
             measured.drain_seconds.push(took.as_secs_f64());
         }
     }
-    if options.wants(Part::Pipeline) {
-        let load = Load {
-            topic: PLAIN,
-            events: options.events,
-            repeats: 0,
-        };
-        for round in 0..options.rounds {
+    let load = |handler| Load {
+        topic: PLAIN,
+        events: options.events,
+        repeats: 0,
+        handler,
+    };
+    // In turns, so that what changes on the machine meanwhile falls on all of them.
+    for round in 0..options.rounds {
+        if options.wants(Part::Pipeline) {
             tell(&format!("pipeline, round {}", round + 1));
+            let load = load(Handler::Record);
             let run = pipeline::run(servers, &format!("pipeline_{round}"), load).await?;
             measured.pipeline.push(run);
+        }
+        if options.wants(Part::LanesPipeline) {
+            tell(&format!(
+                "pipeline with an empty handler, round {}",
+                round + 1
+            ));
+            let load_empty = load(Handler::Empty(TASK_TYPE));
+            let run = pipeline::run(servers, &format!("empty_{round}"), load_empty).await?;
+            measured.lanes.empty.push(run);
+            tell(&format!("pipeline with an echo, round {}", round + 1));
+            let load_echo = load(Handler::Echo(TASK_TYPE));
+            let run = pipeline::run(servers, &format!("echo_{round}"), load_echo).await?;
+            measured.lanes.echo.push(run);
         }
     }
     Ok(servers.kafka()?.delete_topic(PLAIN).await?)
@@ -174,24 +219,86 @@ async fn measure_dedup(
     servers: &Servers,
     measured: &mut Measurements,
 ) -> anyhow::Result<()> {
-    if !options.wants(Part::Dedup) {
+    if !options.wants(Part::Dedup) && !options.wants(Part::LanesPipeline) {
         return Ok(());
     }
-    let backlog = Arc::new(Backlog::encoded(options.events, true));
+    let backlog = Arc::new(Backlog::encoded(options.events, Keys::Deduplication));
     measured.dedup_event_bytes = Some(backlog.mean_value_bytes());
     fill(servers, KEYED, &backlog).await?;
     drop(backlog);
-    let load = Load {
+    let load = |handler| Load {
         topic: KEYED,
         events: options.events,
         repeats: rows::repeats(options.events),
+        handler,
     };
     for round in 0..options.rounds {
-        tell(&format!("pipeline with dedup keys, round {}", round + 1));
-        let run = pipeline::run(servers, &format!("dedup_{round}"), load).await?;
-        measured.dedup.push(run);
+        if options.wants(Part::Dedup) {
+            tell(&format!("pipeline with dedup keys, round {}", round + 1));
+            let load = load(Handler::Record);
+            let run = pipeline::run(servers, &format!("dedup_{round}"), load).await?;
+            measured.dedup.push(run);
+        }
+        if options.wants(Part::LanesPipeline) {
+            tell(&format!(
+                "empty handler with dedup keys, round {}",
+                round + 1
+            ));
+            let load = load(Handler::Empty(TASK_TYPE));
+            let run = pipeline::run(servers, &format!("empty_dedup_{round}"), load).await?;
+            measured.lanes.dedup.push(run);
+        }
     }
     Ok(servers.kafka()?.delete_topic(KEYED).await?)
+}
+
+/// The empty handler on events without keys: no task waits for another one.
+async fn measure_keyless(
+    options: &Options,
+    servers: &Servers,
+    measured: &mut Measurements,
+) -> anyhow::Result<()> {
+    if !options.wants(Part::LanesPipeline) {
+        return Ok(());
+    }
+    let backlog = Arc::new(Backlog::encoded(options.events, Keys::None));
+    fill(servers, KEYLESS, &backlog).await?;
+    drop(backlog);
+    let load = Load {
+        topic: KEYLESS,
+        events: options.events,
+        repeats: 0,
+        handler: Handler::Empty(TASK_TYPE),
+    };
+    for round in 0..options.rounds {
+        tell(&format!("empty handler without keys, round {}", round + 1));
+        let run = pipeline::run(servers, &format!("keyless_{round}"), load).await?;
+        measured.lanes.keyless.push(run);
+    }
+    Ok(servers.kafka()?.delete_topic(KEYLESS).await?)
+}
+
+async fn measure_work(
+    options: &Options,
+    servers: &Servers,
+    measured: &mut Measurements,
+) -> anyhow::Result<()> {
+    if !options.wants(Part::LanesWork) {
+        return Ok(());
+    }
+    for case in work::CASES {
+        for round in 0..options.rounds {
+            tell(&format!(
+                "work under {} keys, round {}",
+                case.keys,
+                round + 1
+            ));
+            let name = format!("work_{}_{round}", case.keys);
+            let worked = work::run(servers, &name, case).await?;
+            measured.lanes.work.push(worked);
+        }
+    }
+    Ok(())
 }
 
 async fn measure_latency(

@@ -5,6 +5,7 @@ use serde::Serialize;
 use crate::emit::Emitted;
 use crate::latency::Latencies;
 use crate::pipeline::Drained;
+use crate::work::Worked;
 
 /// All rounds of all measurements; what was not asked for is empty.
 #[derive(Debug, Default, Serialize)]
@@ -33,6 +34,27 @@ pub struct Measurements {
     pub produce_seconds: Vec<f64>,
     /// From submit to committed result.
     pub latency: Option<Latencies>,
+    /// What goes through lanes.
+    pub lanes: LaneRuns,
+}
+
+/// All rounds of what goes through lanes.
+#[derive(Debug, Default, Serialize)]
+pub struct LaneRuns {
+    /// Seconds of each pass through lanes, ledger and outcome on one processor.
+    pub core_seconds: Vec<f64>,
+    /// The same with the executor and an empty handler.
+    pub executor_seconds: Vec<f64>,
+    /// Each run of a worker with an empty handler on the pipeline's backlog.
+    pub empty: Vec<Drained>,
+    /// The same with a handler whose result is the payload.
+    pub echo: Vec<Drained>,
+    /// The empty handler on the same events without keys.
+    pub keyless: Vec<Drained>,
+    /// The empty handler on the backlog with deduplication keys.
+    pub dedup: Vec<Drained>,
+    /// Each run on tasks of a few milliseconds' work.
+    pub work: Vec<Worked>,
 }
 
 /// The figures that are reported; the names are fixed. `None` was not measured.
@@ -60,6 +82,28 @@ pub struct Figures {
     pub worker_peak_rss_mib: Option<f64>,
     /// The pipeline in parts of the bare COPY over one connection.
     pub ratio_pipeline_to_copy: Option<f64>,
+    /// Lanes, ledger and outcome without I/O, on one processor.
+    pub lanes_core_tasks_per_s: Option<f64>,
+    /// The same with the executor and an empty async handler.
+    pub lanes_executor_tasks_per_s: Option<f64>,
+    /// The pipeline with an empty async handler; each event has an ordering key.
+    pub lanes_pipeline_events_per_s: Option<f64>,
+    /// The same with a handler whose result is the payload, so with the rows of the pipeline.
+    pub lanes_pipeline_echo_events_per_s: Option<f64>,
+    /// The empty handler on the same events without keys.
+    pub lanes_pipeline_keyless_events_per_s: Option<f64>,
+    /// The empty handler on events with deduplication keys, 1 % of them duplicates: each is looked up.
+    pub lanes_pipeline_dedup_events_per_s: Option<f64>,
+    /// The pipeline with an empty async handler in parts of the pipeline.
+    pub lanes_ratio_to_pipeline: Option<f64>,
+    /// 10,000 tasks of 0 to 5 ms in one partition, under 1,000 keys.
+    pub lanes_1000_keys_seconds: Option<f64>,
+    /// Under 100 keys.
+    pub lanes_100_keys_seconds: Option<f64>,
+    /// Under one key.
+    pub lanes_1_key_seconds: Option<f64>,
+    /// The same in parts of the time measured inside the handlers: the median of the rounds' own ratios.
+    pub lanes_1_key_ratio_to_handlers: Option<f64>,
 }
 
 impl Measurements {
@@ -69,6 +113,7 @@ impl Measurements {
         let drained = |runs: &[Drained]| rate(runs.iter().map(|run| run.seconds).collect());
         let copy_rows_per_s = rate(self.copy_seconds.clone());
         let pipeline_events_per_s = drained(&self.pipeline);
+        let lanes_pipeline_events_per_s = drained(&self.lanes.empty);
         let peaks = self.pipeline.iter().map(|run| run.peak_rss_mib);
         Figures {
             copy_rows_per_s,
@@ -82,7 +127,37 @@ impl Measurements {
             latency_p99_ms: self.latency.map(|seen| rounded(seen.p99_ms, 100.0)),
             worker_peak_rss_mib: peaks.reduce(f64::max).map(|peak| rounded(peak, 10.0)),
             ratio_pipeline_to_copy: ratio(pipeline_events_per_s, copy_rows_per_s),
+            lanes_core_tasks_per_s: rate(self.lanes.core_seconds.clone()),
+            lanes_executor_tasks_per_s: rate(self.lanes.executor_seconds.clone()),
+            lanes_pipeline_events_per_s,
+            lanes_pipeline_echo_events_per_s: drained(&self.lanes.echo),
+            lanes_pipeline_keyless_events_per_s: drained(&self.lanes.keyless),
+            lanes_pipeline_dedup_events_per_s: drained(&self.lanes.dedup),
+            lanes_ratio_to_pipeline: ratio(lanes_pipeline_events_per_s, pipeline_events_per_s),
+            lanes_1000_keys_seconds: self.lanes.work_seconds(1_000),
+            lanes_100_keys_seconds: self.lanes.work_seconds(100),
+            lanes_1_key_seconds: self.lanes.work_seconds(1),
+            lanes_1_key_ratio_to_handlers: self.lanes.ratio_to_handlers(1),
         }
+    }
+}
+
+impl LaneRuns {
+    /// The runs with so many keys.
+    pub fn work_under(&self, keys: u64) -> impl Iterator<Item = &Worked> {
+        self.work.iter().filter(move |worked| worked.keys == keys)
+    }
+
+    fn work_seconds(&self, keys: u64) -> Option<f64> {
+        let seconds = self.work_under(keys).map(|worked| worked.run.seconds);
+        median(seconds.collect()).map(|seconds| rounded(seconds, 1000.0))
+    }
+
+    fn ratio_to_handlers(&self, keys: u64) -> Option<f64> {
+        let ratios = self
+            .work_under(keys)
+            .map(|worked| worked.run.seconds / worked.inside_seconds);
+        median(ratios.collect()).map(|ratio| rounded(ratio, 1000.0))
     }
 }
 

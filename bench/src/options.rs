@@ -49,6 +49,12 @@ pub enum Part {
     Dedup,
     /// From submit to committed result.
     Latency,
+    /// Lanes, ledger and outcome without I/O, on one processor.
+    LanesCore,
+    /// One worker with handlers that do nothing, on the pipeline's backlogs.
+    LanesPipeline,
+    /// Tasks of a few milliseconds' work in one partition.
+    LanesWork,
 }
 
 impl Options {

@@ -10,13 +10,13 @@ use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sqlx::{PgConnection, Row as _};
 
 use crate::cpu::{Reading, Use};
 use crate::servers::Servers;
 use crate::tables::Tables;
-use crate::worker;
+use crate::worker::{self, Handler};
 
 /// Between two looks at the positions.
 const LOOK: Duration = Duration::from_millis(10);
@@ -31,6 +31,17 @@ pub struct Load<'a> {
     pub events: u64,
     /// How many of them repeat others.
     pub repeats: u64,
+    /// Who works on them.
+    pub handler: Handler,
+}
+
+/// What a worker with handlers of its own says of them.
+#[derive(Debug, Clone, Copy, Deserialize)]
+pub struct Inside {
+    /// How often a handler was called.
+    pub attempts: u64,
+    /// How long the calls took, added up.
+    pub seconds: f64,
 }
 
 /// How a run went.
@@ -53,11 +64,35 @@ pub struct Drained {
 /// # Errors
 /// When the worker fails, or the counts are not exact.
 pub async fn run(servers: &Servers, name: &str, load: Load<'_>) -> anyhow::Result<Drained> {
+    Ok(drain(servers, name, load).await?.0)
+}
+
+/// The same, with what the worker says of its handlers at its end.
+///
+/// # Errors
+/// As [`run`], and when it says nothing.
+pub async fn run_and_hear(
+    servers: &Servers,
+    name: &str,
+    load: Load<'_>,
+) -> anyhow::Result<(Drained, Inside)> {
+    let (drained, output) = drain(servers, name, load).await?;
+    let inside = serde_json::from_str(&output).context("what the worker says of its handlers")?;
+    Ok((drained, inside))
+}
+
+async fn drain(servers: &Servers, name: &str, load: Load<'_>) -> anyhow::Result<(Drained, String)> {
     let tables = Tables::fresh(&servers.url(), name).await?;
     let mut onlooker = tables.connect().await?;
     tables.settle().await?;
 
-    let mut worker = worker::start(servers, &tables, load.topic, worker::Until::Idle)?;
+    let mut worker = worker::start(
+        servers,
+        &tables,
+        load.topic,
+        load.handler,
+        worker::Until::Idle,
+    )?;
     let deadline = Instant::now() + DEADLINE;
     let mut claimed = None;
     let durable = loop {
@@ -84,13 +119,14 @@ pub async fn run(servers: &Servers, name: &str, load: Load<'_>) -> anyhow::Resul
     let flushes = check(&mut onlooker, load).await?;
     drop(onlooker);
     tables.discard().await?;
-    Ok(Drained {
+    let drained = Drained {
         seconds: (durable - began).as_secs_f64(),
         wall_seconds: (durable - started).as_secs_f64(),
         peak_rss_mib,
         flushes,
         cpu_seconds,
-    })
+    };
+    Ok((drained, worker.output()?))
 }
 
 /// Partitions claimed, and events that the positions have passed.

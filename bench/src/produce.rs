@@ -87,14 +87,12 @@ fn send(
     record: &Record<'_>,
 ) -> anyhow::Result<()> {
     loop {
-        let sent = producer.send(
-            BaseRecord::to(topic)
-                .key(record.key)
-                .payload(record.value)
-                .timestamp(i64::try_from(record.task_id.born_ms()).unwrap_or_default())
-                .headers(record_headers(record)),
-        );
-        match sent {
+        let mut message = BaseRecord::<[u8], [u8]>::to(topic)
+            .payload(record.value)
+            .timestamp(i64::try_from(record.task_id.born_ms()).unwrap_or_default())
+            .headers(record_headers(record));
+        message.key = record.key;
+        match producer.send(message) {
             Ok(()) => return Ok(()),
             Err((error, _)) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull) => {
                 producer.poll(Duration::from_millis(1));

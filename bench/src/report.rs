@@ -7,32 +7,18 @@ use std::path::Path;
 use anyhow::Context as _;
 use serde::Serialize;
 
+use crate::claims::{self, Claim};
 use crate::cpu::Use;
 use crate::machine::Machine;
 use crate::measurements::{Figures, Measurements, median_run};
-
-/// What a figure is to reach.
-#[derive(Debug, Clone, Copy, Serialize)]
-#[serde(rename_all = "snake_case")]
-enum Goal {
-    AtLeast(f64),
-    Under(f64),
-}
-
-#[derive(Debug, Serialize)]
-struct Claim {
-    what: &'static str,
-    goal: Goal,
-    measured: Option<f64>,
-    met: Option<bool>,
-}
+use crate::work;
 
 /// The whole report; the figures are its top-level keys.
 #[derive(Debug, Serialize)]
 pub struct Report<'a> {
     #[serde(flatten)]
     figures: Figures,
-    claims: [Claim; 5],
+    claims: Vec<Claim>,
     machine: &'a Machine,
     details: &'a Measurements,
 }
@@ -41,38 +27,7 @@ impl<'a> Report<'a> {
     /// Puts the report together.
     pub fn new(machine: &'a Machine, details: &'a Measurements) -> Self {
         let figures = details.figures();
-        let claim = |what, measured: Option<f64>, goal| Claim {
-            what,
-            goal,
-            measured,
-            met: measured.map(|value| match goal {
-                Goal::AtLeast(least) => value >= least,
-                Goal::Under(limit) => value < limit,
-            }),
-        };
-        let claims = [
-            claim(
-                "pipeline / copy, one connection",
-                figures.ratio_pipeline_to_copy,
-                Goal::AtLeast(0.7),
-            ),
-            claim(
-                "pipeline with dedup keys / pipeline",
-                figures.ratio_dedup_to_pipeline(),
-                Goal::AtLeast(0.5),
-            ),
-            claim(
-                "emit / bare produce",
-                figures.ratio_emit_to_produce(),
-                Goal::AtLeast(0.7),
-            ),
-            claim("latency p99, ms", figures.latency_p99_ms, Goal::Under(25.0)),
-            claim(
-                "worker's peak memory, MiB",
-                figures.worker_peak_rss_mib,
-                Goal::Under(150.0),
-            ),
-        ];
+        let claims = claims::of(&figures);
         Self {
             figures,
             claims,
@@ -101,10 +56,15 @@ impl<'a> Report<'a> {
         let mut text = String::new();
         self.machine(&mut text)?;
         self.rates(&mut text)?;
-        self.claims(&mut text)?;
+        self.work(&mut text)?;
+        claims::table(&self.claims, &mut text)?;
         for (name, runs) in [
             ("pipeline", &self.details.pipeline),
             ("pipeline with dedup keys", &self.details.dedup),
+            ("empty handler", &self.details.lanes.empty),
+            ("handler: echo", &self.details.lanes.echo),
+            ("empty handler, no keys", &self.details.lanes.keyless),
+            ("empty handler, dedup keys", &self.details.lanes.dedup),
         ] {
             if let Some(run) = median_run(runs) {
                 let events = self.details.events;
@@ -156,7 +116,8 @@ impl<'a> Report<'a> {
     fn rates(&self, text: &mut String) -> std::fmt::Result {
         let (figures, details) = (&self.figures, self.details);
         let drained = |runs: &[crate::pipeline::Drained]| runs.iter().map(|r| r.seconds).collect();
-        let rows: [(&str, Option<f64>, Vec<f64>); 7] = [
+        let lanes = &details.lanes;
+        let rows: [(&str, Option<f64>, Vec<f64>); 13] = [
             (
                 "bare COPY, one connection",
                 figures.copy_rows_per_s,
@@ -192,6 +153,36 @@ impl<'a> Report<'a> {
                 figures.emit_events_per_s,
                 details.emit.iter().map(|run| run.seconds).collect(),
             ),
+            (
+                "lanes, ledger, outcome; one processor",
+                figures.lanes_core_tasks_per_s,
+                lanes.core_seconds.clone(),
+            ),
+            (
+                "  with the executor and an empty handler",
+                figures.lanes_executor_tasks_per_s,
+                lanes.executor_seconds.clone(),
+            ),
+            (
+                "pipeline with an empty handler",
+                figures.lanes_pipeline_events_per_s,
+                drained(&lanes.empty),
+            ),
+            (
+                "  the payload as result: the same rows",
+                figures.lanes_pipeline_echo_events_per_s,
+                drained(&lanes.echo),
+            ),
+            (
+                "  events without keys",
+                figures.lanes_pipeline_keyless_events_per_s,
+                drained(&lanes.keyless),
+            ),
+            (
+                "  dedup keys, 1 % repeats",
+                figures.lanes_pipeline_dedup_events_per_s,
+                drained(&lanes.dedup),
+            ),
         ];
         writeln!(text, "\n{:40} {:>12}   rounds", "", "per second")?;
         for (name, rate, seconds) in rows {
@@ -216,29 +207,48 @@ impl<'a> Report<'a> {
         }
         Ok(())
     }
+}
 
-    fn claims(&self, text: &mut String) -> std::fmt::Result {
-        writeln!(text, "\n{:40} {:>12}   {:>8}", "", "measured", "goal")?;
-        for claim in &self.claims {
-            let Some(measured) = claim.measured else {
-                continue;
-            };
-            let goal = match claim.goal {
-                Goal::AtLeast(least) => format!(">= {least}"),
-                Goal::Under(limit) => format!("< {limit}"),
-            };
-            let word = if claim.met == Some(true) {
-                "met"
-            } else {
-                "MISSED"
-            };
+impl Report<'_> {
+    fn work(&self, text: &mut String) -> std::fmt::Result {
+        let lanes = &self.details.lanes;
+        if lanes.work.is_empty() {
+            return Ok(());
+        }
+        let seconds = |values: Vec<f64>| {
+            let texts: Vec<String> = values.iter().map(|s| format!("{s:.2}")).collect();
+            texts.join("  ")
+        };
+        writeln!(
+            text,
+            "\n{:40} {:>12}   {:>10}   rounds; inside the handlers",
+            format!(
+                "{} tasks of 0 to 5 ms, one partition",
+                grouped(work::TASKS as f64)
+            ),
+            "seconds",
+            "published*",
+        )?;
+        for (case, measured) in work::CASES.iter().zip([
+            self.figures.lanes_1000_keys_seconds,
+            self.figures.lanes_100_keys_seconds,
+            self.figures.lanes_1_key_seconds,
+        ]) {
+            let Some(measured) = measured else { continue };
+            let runs = || lanes.work_under(case.keys);
             writeln!(
                 text,
-                "{:40} {measured:>12}   {goal:>8}   {word}",
-                claim.what
+                "{:40} {measured:>12.2}   {:>10}   {}; {}",
+                format!("  keys: {}", grouped(case.keys as f64)),
+                case.published_seconds,
+                seconds(runs().map(|worked| worked.run.seconds).collect()),
+                seconds(runs().map(|worked| worked.inside_seconds).collect()),
             )?;
         }
-        Ok(())
+        writeln!(
+            text,
+            "* the best published figures, on hardware that was not named"
+        )
     }
 }
 
@@ -284,85 +294,4 @@ fn grouped(number: f64) -> String {
         text.push(digit);
     }
     text
-}
-
-#[cfg(test)]
-mod tests {
-    #![expect(
-        clippy::unwrap_used,
-        reason = "a test that cannot set up its case has failed"
-    )]
-
-    use std::collections::BTreeSet;
-
-    use super::*;
-
-    fn machine() -> Machine {
-        Machine {
-            processor: "a processor".to_owned(),
-            processors: 2,
-            memory_gib: 4.0,
-            kernel: "6".to_owned(),
-            data_in_memory: false,
-            rustc: "rustc".to_owned(),
-            librdkafka: "2".to_owned(),
-            kafka: None,
-            postgres: "15".to_owned(),
-            postgres_settings: vec!["fsync=on".to_owned()],
-            command: "bench".to_owned(),
-        }
-    }
-
-    #[test]
-    fn the_json_has_the_agreed_keys() {
-        let (machine, details) = (machine(), Measurements::default());
-        let json = serde_json::to_value(Report::new(&machine, &details)).unwrap();
-        let keys: BTreeSet<&str> = json
-            .as_object()
-            .unwrap()
-            .keys()
-            .map(String::as_str)
-            .collect();
-        let agreed = [
-            "copy_rows_per_s",
-            "copy2_rows_per_s",
-            "drain_events_per_s",
-            "pipeline_events_per_s",
-            "pipeline_dedup_events_per_s",
-            "emit_events_per_s",
-            "produce_events_per_s",
-            "latency_p50_ms",
-            "latency_p99_ms",
-            "worker_peak_rss_mib",
-            "ratio_pipeline_to_copy",
-            "claims",
-            "machine",
-            "details",
-        ];
-        assert_eq!(keys, BTreeSet::from(agreed));
-    }
-
-    #[test]
-    fn a_missed_goal_is_named() {
-        let details = Measurements {
-            events: 1_000_000,
-            copy_seconds: vec![5.0],
-            produce_seconds: vec![2.0],
-            emit: vec![crate::emit::Emitted {
-                seconds: 4.0,
-                wall_seconds: 5.0,
-                peak_rss_mib: 1.0,
-            }],
-            ..Measurements::default()
-        };
-        let machine = machine();
-        let table = Report::new(&machine, &details).table().unwrap();
-        assert!(table.contains("200,000"), "{table}");
-        assert!(
-            table
-                .lines()
-                .any(|line| line.contains("emit / bare") && line.ends_with("MISSED")),
-            "{table}"
-        );
-    }
 }

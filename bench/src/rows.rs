@@ -94,14 +94,15 @@ const fn content_of(index: u64) -> u64 {
 }
 
 /// SplitMix64 (Steele, Lea, Flood 2014): numbers that look random and are the same in each run.
-const fn scramble(number: u64) -> u64 {
+pub const fn scramble(number: u64) -> u64 {
     let z = number.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     z ^ (z >> 31)
 }
 
-fn unix_micros() -> i64 {
+/// The time of now, microseconds since the Unix epoch.
+pub fn unix_micros() -> i64 {
     let since = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();

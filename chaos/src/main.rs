@@ -10,7 +10,7 @@ use clap::Parser;
 use millrace_chaos::checker;
 use millrace_chaos::crew::Place;
 use millrace_chaos::plan::{Handlers, Plan, Size};
-use millrace_chaos::report::Summary;
+use millrace_chaos::report::{self, Summary};
 use millrace_chaos::round;
 use millrace_chaos::servers::Servers;
 
@@ -41,6 +41,9 @@ struct Arguments {
     /// Run the stock `consumer run`, which records whatever comes, instead of `chaos-worker`.
     #[arg(long)]
     stock: bool,
+    /// Inject no faults: the plan's tasks alone.
+    #[arg(long)]
+    calm: bool,
     /// Print the plan's faults before each round.
     #[arg(long)]
     show_plan: bool,
@@ -102,7 +105,10 @@ async fn run(arguments: Arguments) -> anyhow::Result<bool> {
     let mut summary = Summary::default();
     for number in 0..arguments.rounds {
         let seed = first_seed.wrapping_add(number.into());
-        let plan = Plan::new(seed, size, handlers);
+        let mut plan = Plan::new(seed, size, handlers);
+        if arguments.calm {
+            plan.faults.clear();
+        }
         if arguments.show_plan {
             for fault in &plan.faults {
                 println!("  {fault}");
@@ -128,6 +134,8 @@ async fn run(arguments: Arguments) -> anyhow::Result<bool> {
         println!("{}", summary.round(&played, &verdict, began.elapsed()));
         if verdict.violations.is_empty() {
             std::fs::remove_dir_all(&played.place.dir).context("delete what is not needed")?;
+        } else {
+            report::keep(&played, &verdict).context("keep the verdict")?;
         }
     }
     println!("{}", summary.text());

@@ -7,8 +7,8 @@ use std::time::Duration;
 use crate::checker::{Law, Verdict};
 use crate::round::Played;
 
-/// Broken laws that are printed of a round; the rest is counted.
-const SHOWN: usize = 25;
+/// Of each law so many breaches are printed; all of them are in the round's folder.
+const SHOWN: usize = 4;
 
 /// All rounds together.
 #[derive(Debug, Default)]
@@ -19,6 +19,19 @@ pub struct Summary {
     checks: BTreeMap<Law, u64>,
     tasks: usize,
     attempts: usize,
+}
+
+/// Writes down all that was broken, into the round's folder.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn keep(played: &Played, verdict: &Verdict) -> std::io::Result<()> {
+    let lines: String = verdict
+        .violations
+        .iter()
+        .map(|violation| format!("{violation}\n"))
+        .collect();
+    std::fs::write(played.place.dir.join("verdict"), lines)
 }
 
 impl Summary {
@@ -54,12 +67,17 @@ impl Summary {
         );
         if !verdict.violations.is_empty() {
             self.broken.push(played.plan.seed);
-            for violation in verdict.violations.iter().take(SHOWN) {
-                // Writing to a string cannot fail.
-                let _ = write!(text, "\n  {violation}");
+            let mut shown: BTreeMap<Law, usize> = BTreeMap::new();
+            for violation in &verdict.violations {
+                let of_this_law = shown.entry(violation.law).or_default();
+                *of_this_law += 1;
+                if *of_this_law <= SHOWN {
+                    // Writing to a string cannot fail.
+                    let _ = write!(text, "\n  {violation}");
+                }
             }
-            if let Some(more) = verdict.violations.len().checked_sub(SHOWN + 1) {
-                let _ = write!(text, "\n  … and {} more", more + 1);
+            for (law, times) in shown {
+                let _ = write!(text, "\n  law {} was broken {times} times", law as u8);
             }
             let _ = write!(text, "\n  evidence: {}", played.place.dir.display());
         }

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use millrace_chaos::checker;
 use millrace_chaos::crew::Place;
 use millrace_chaos::plan::{Handlers, Plan, Size};
-use millrace_chaos::report::Summary;
+use millrace_chaos::report::{self, Summary};
 use millrace_chaos::round;
 use millrace_chaos::servers::Servers;
 use millrace_devstack::can_run_apache_kafka;
@@ -56,6 +56,7 @@ async fn every_law_holds_in_a_short_round() {
         let played = round::play(&servers, place, plan, size).await.unwrap();
         let verdict = checker::judge(&servers, &played).await.unwrap();
         let text = Summary::default().round(&played, &verdict, began.elapsed());
+        report::keep(&played, &verdict).unwrap();
         (verdict, text)
     };
     let (verdict, text) = tokio::time::timeout(Duration::from_secs(300), judged)

@@ -55,8 +55,8 @@ pub mod worker;
 
 pub use engine::{Mode, Policy};
 pub use handlers::{
-    Batching, CancelReason, Context, FencingToken, Handler, IntoHandler, Payload, TaskError, Unknown,
-    Worker,
+    Batching, CancelReason, Context, FencingToken, Handler, IntoHandler, Payload, TaskError,
+    Unknown, Worker,
 };
 pub use millrace_schemas::TaskId;
 pub use millrace_store::Output;

@@ -172,8 +172,8 @@ impl<T: Laned> Lanes<T> {
 
     /// Takes in tasks that were fetched from the database, ascending; `more` says that others were left there.
     /// They come before everything that has not begun. What is here already is not taken twice. Returns
-    /// whether the lane's first task may start; `None`, and the tasks are dropped, while some of the key
-    /// are on their way into the database: what was read is not all there is.
+    /// whether the lane's first task may start; `None`, and the tasks are dropped, when the lane has given some
+    /// of the key away since: what was read is not all there is.
     pub fn wake(
         &mut self,
         key: LaneKey,
@@ -182,7 +182,7 @@ impl<T: Laned> Lanes<T> {
         now: Instant,
     ) -> Option<bool> {
         let lane = self.lanes.entry(key).or_insert_with(|| Lane::new(now));
-        if lane.landing > 0 {
+        if lane.landing > 0 || lane.more {
             return None;
         }
         let begun = usize::from(lane.head != Head::Still).min(lane.queue.len());

@@ -5,8 +5,9 @@
 //! handlers run on threads of their own, apart from the one that keeps the worker in its group. How many
 //! attempts run at once is the owner's to limit: what it starts is begun.
 //!
-//! An async handler is polled once by the executor that took it; most handlers that have little to do end
-//! there. The others go on as tokio tasks.
+//! An async handler is polled once by the executor that took it, a thread of its own; most handlers that have
+//! little to do end there. The others go on as tokio tasks. Were the executors tokio tasks, too, what a busy one
+//! has woken or spawned last could not be taken over by another thread.
 
 use std::io;
 use std::pin::Pin;
@@ -84,7 +85,7 @@ impl Shared {
     }
 }
 
-/// The threads that run handlers. Dropping it drops every async attempt at its next await; blocking ones go
+/// The threads that run handlers. Dropping it ends them, drops every async attempt at its next await; blocking ones go
 /// on unheard until they end or the process does.
 #[derive(Debug)]
 pub struct Executor {
@@ -126,14 +127,29 @@ impl Executor {
                 runtime.spawn(collector);
             }
         }
-        for _ in 0..threads {
-            runtime.spawn(execute(Arc::clone(&shared)));
-        }
         let executor = Self {
             shared,
             runtime: Some(runtime),
         };
+        executor.start_threads(threads)?;
         Ok((executor, completions, notes))
+    }
+
+    fn start_threads(&self, threads: usize) -> io::Result<()> {
+        let Some(runtime) = &self.runtime else {
+            return Ok(());
+        };
+        for _ in 0..threads {
+            let (shared, handle) = (Arc::clone(&self.shared), runtime.handle().clone());
+            std::thread::Builder::new()
+                .name("executor".to_owned())
+                .spawn(move || {
+                    // Handlers may use tokio's timers, sockets and tasks from their first poll on.
+                    let _runtime = handle.enter();
+                    execute(&shared);
+                })?;
+        }
+        Ok(())
     }
 
     /// Has these attempts begun, as soon as threads are free.
@@ -159,6 +175,7 @@ impl Executor {
 
 impl Drop for Executor {
     fn drop(&mut self) {
+        self.shared.starts.close();
         if let Some(runtime) = self.runtime.take() {
             // A blocking handler may never return; nobody waits for it.
             runtime.shutdown_background();
@@ -166,35 +183,36 @@ impl Drop for Executor {
     }
 }
 
-/// One executor, until its runtime ends.
-async fn execute(shared: Arc<Shared>) {
+/// One executor, until the queue is closed.
+fn execute(shared: &Arc<Shared>) {
     let mut starts = Vec::new();
     let mut finished = Vec::new();
-    loop {
-        shared.starts.take(&mut starts).await;
+    while shared.starts.take(&mut starts) {
         let decoders = shared.decoders();
         let mut now = Instant::now();
         let mut share = starts.drain(..);
         while let Some(start) = share.next() {
-            finished.extend(begin(&shared, &decoders, start, &mut now));
+            finished.extend(begin(shared, &decoders, start, now));
             let then = std::mem::replace(&mut now, Instant::now());
-            if now.duration_since(then) > SLOW_POLL && share.len() > 0 {
-                shared.starts.give_back(share.by_ref());
+            if now.duration_since(then) > SLOW_POLL {
+                // An answer that is there does not wait for the next slow one.
+                shared.completions.append(&mut finished);
+                if share.len() > 0 {
+                    shared.starts.give_back(share.by_ref());
+                }
             }
         }
         drop(share);
         shared.completions.append(&mut finished);
-        // Attempts that became tokio tasks run on this thread, too.
-        tokio::task::yield_now().await;
     }
 }
 
-/// Begins an attempt; its answer, when it ended here. Reads the clock only when something ended.
+/// Begins an attempt at `now`; its answer, when it ended here.
 fn begin(
     shared: &Arc<Shared>,
     decoders: &Decoders,
     start: Start,
-    now: &mut Instant,
+    began: Instant,
 ) -> Option<Finished> {
     let value = Arc::clone(&start.task.value);
     let fields = match decoders.decode(&value) {
@@ -217,10 +235,9 @@ fn begin(
     };
     match &registered.kind {
         Kind::Async(handler) => {
-            if !attempt.may_begin(*now) {
+            if !attempt.may_begin(began) {
                 return None;
             }
-            let began = *now;
             let span = span(&attempt);
             let entered = span.enter();
             let rest = caught::call(|| handler.begin(Context(Arc::clone(&attempt))))

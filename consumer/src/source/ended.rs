@@ -67,7 +67,6 @@ impl Owner {
         }
         match after {
             After::End(ending) => {
-                let cancelled = self.floor.controls.cancels.contains(&task_id);
                 let Some(running) = self.token_mut(partition, attempt.offer.token) else {
                     return;
                 };
@@ -75,9 +74,6 @@ impl Owner {
                     return;
                 };
                 running.settle(lane, job, ending);
-                if cancelled {
-                    self.floor.cancelled.push(task_id);
-                }
                 self.lane_moved(partition, lane, next);
             }
             After::Again(wait) => self.try_again(attempt, policy, wait, leaving),

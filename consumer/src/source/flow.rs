@@ -172,6 +172,7 @@ impl Owner {
         outcome: Outcome,
     ) {
         let parked = outcome == Outcome::Parked;
+        self.floor.cancelled.extend(tracked.cancelled);
         let Some(running) = self.find(partition, claim) else {
             return;
         };

@@ -1,5 +1,6 @@
 //! Tasks on their way into the database, and what their landing means.
 
+use millrace_schemas::TaskId;
 use millrace_store::{Ending, Origin, Outcome, ParkKind, Settling};
 
 use crate::engine::{Charge, LaneKey, Offset, Spot};
@@ -17,6 +18,8 @@ pub struct Tracked {
     pub was: Option<ParkKind>,
     /// How it is parked from now on.
     pub becomes: Option<ParkKind>,
+    /// Its id, where it ends as cancelled: the request is then done with.
+    pub cancelled: Option<TaskId>,
     /// It was taken for a repeat; if it is none after all, it is parked.
     pub repeats: bool,
 }

@@ -252,9 +252,8 @@ impl Owner {
                 _ = tick.tick() => {
                     self.heartbeat.beat();
                     self.tick();
-                    if !polling {
-                        self.poll_once(&client);
-                    }
+                    // Also while there is much else to do: rebalances arrive by polling only.
+                    self.poll_once(&client);
                 }
                 Some(event) = self.events.recv() => self.group_event(event),
                 Some(report) = self.answered.recv() => self.claim_answered(report),

@@ -51,6 +51,8 @@ pub struct Running {
     pub asked_for_parked: bool,
     /// Parked tasks that landed meanwhile: an answer that names them is stale.
     pub ended_while_asking: HashSet<Spot>,
+    /// Keys of which tasks landed in that table meanwhile: an answer does not name them all.
+    pub parked_while_asking: HashSet<[u8; 16]>,
     /// Tasks in memory that were fetched from the database.
     pub woken: usize,
     /// The note of a task that ran alone is being taken away.
@@ -118,6 +120,7 @@ impl Running {
             careful: Careful::at_claim(progress.unclean_starts, suspect),
             asked_for_parked: false,
             ended_while_asking: HashSet::new(),
+            parked_while_asking: HashSet::new(),
             woken: 0,
             is_clearing: false,
             stuck_said: false,
@@ -196,7 +199,8 @@ impl Running {
 
     /// Puts fetched tasks into their lane. Returns whether its first task may start.
     pub fn wake(&mut self, lane: LaneKey, jobs: Vec<Job>, more: bool, now: Instant) -> bool {
-        if self.lanes.has_landing(lane) {
+        // A lane that has given tasks away was not asked for: this answer is older than that.
+        if self.lanes.has_given(lane) {
             return false;
         }
         let new: Vec<Job> = jobs
@@ -258,8 +262,10 @@ impl Running {
                 *waiting = record;
                 self.charged += Charge::event(waiting.held_bytes());
                 let becomes = kind_of(&waiting.ending);
+                let cancelled = matches!(waiting.ending, Ending::Cancelled);
                 if let Some(tracked) = self.tracked.get_mut(&spot) {
                     tracked.becomes = becomes;
+                    tracked.cancelled = cancelled.then_some(job.task.task_id);
                 }
                 if becomes.is_none() {
                     self.parked.unnote(&job.key_hash);
@@ -291,6 +297,7 @@ impl Running {
             was: None,
             becomes: Some(ParkKind::Running),
             repeats: false,
+            cancelled: None,
         };
         job.parked = Some(ParkKind::Running);
         let key_hash = job.key_hash;
@@ -306,7 +313,10 @@ impl Running {
             self.parked.change(job.parked, becomes, &job.key_hash);
         }
         let repeats = matches!(ending, Ending::Repeat(_));
-        let is_heard = job.dedup.is_some() || self.careful.alone() == Some(job.spot());
+        let cancelled = matches!(ending, Ending::Cancelled).then_some(job.task.task_id);
+        let is_heard = job.dedup.is_some()
+            || cancelled.is_some()
+            || self.careful.alone() == Some(job.spot());
         if becomes.is_some() || repeats || job.parked.is_some() || is_heard {
             let tracked = Tracked {
                 lane,
@@ -315,6 +325,7 @@ impl Running {
                 was: job.parked,
                 becomes,
                 repeats,
+                cancelled,
             };
             self.tracked.insert(job.spot(), tracked);
         }
@@ -438,8 +449,13 @@ impl Running {
             if !self.tracked.is_empty()
                 && let Some(tracked) = self.tracked.remove(&spot)
             {
-                if !from_log && self.asked_for_parked {
-                    self.ended_while_asking.insert(spot);
+                if self.asked_for_parked {
+                    if !from_log {
+                        self.ended_while_asking.insert(spot);
+                    }
+                    if outcome == Outcome::Parked {
+                        self.parked_while_asking.insert(tracked.key_hash);
+                    }
                 }
                 if outcome != Outcome::Parked {
                     let counted = tracked.becomes.or(tracked.was);

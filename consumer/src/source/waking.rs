@@ -52,6 +52,7 @@ impl Owner {
                 let keys = running.lanes.busy_keys();
                 busy.extend(keys.into_iter().map(|key| (*partition, key)));
                 running.ended_while_asking.clear();
+                running.parked_while_asking.clear();
                 running.asked_for_parked = true;
                 woken += running.woken;
             }
@@ -129,6 +130,7 @@ impl Owner {
         for (_, running) in self.owned.running_mut() {
             running.asked_for_parked = false;
             running.ended_while_asking.clear();
+            running.parked_while_asking.clear();
         }
         self.balance_all();
     }
@@ -217,10 +219,11 @@ impl Owner {
             }
         }
         for (lane, jobs) in by_lane {
-            let more = key.more && matches!(lane, LaneKey::Key(_));
             let Some(running) = self.still(claims, partition) else {
                 return;
             };
+            let more = key.more || running.parked_while_asking.contains(&key.key_hash);
+            let more = more && matches!(lane, LaneKey::Key(_));
             if running.wake(lane, jobs, more, now) {
                 self.offer(partition, lane);
             }
@@ -243,7 +246,10 @@ impl Owner {
                 let Some(running) = self.still(claims, partition) else {
                     return;
                 };
-                if behind || running.lanes.has_given(lane) {
+                let behind = behind
+                    || running.lanes.has_given(lane)
+                    || running.parked_while_asking.contains(&job.key_hash);
+                if behind {
                     running.hold(&job);
                     let ending = job.parking(ParkKind::Behind, Due::WithKey);
                     running.settle(lane, job, ending);

@@ -3,4 +3,6 @@
 #![expect(clippy::unwrap_used, reason = "a test states what must hold")]
 
 mod order;
+mod parked;
 mod scene;
+mod trail;

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use clap::Parser;
 use millrace_consumer::handlers::Prepared;
 use millrace_consumer::{RunArgs, Worker, worker};
-use millrace_devstack::{EmbeddedBroker, TestDb};
+use millrace_devstack::{EmbeddedBroker, PrivatePostgres, TestDb};
 use millrace_schemas::{Framing, TaskEvent, TaskId, encode};
+use millrace_store::position::Consumer;
 use rdkafka::ClientConfig;
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _};
@@ -22,8 +23,15 @@ struct Flags {
     run: RunArgs,
 }
 
+/// Where the tables are.
+enum Tables {
+    Shared(TestDb),
+    Own(Box<PrivatePostgres>),
+}
+
 pub struct Scene {
-    pub database: TestDb,
+    tables: Tables,
+    pub schema: String,
     pub broker: EmbeddedBroker,
     pub topic: String,
     pub group: String,
@@ -62,16 +70,27 @@ impl Drop for Working {
 
 impl Scene {
     pub async fn new(name: &str, partitions: i32) -> Scene {
-        let database = TestDb::new(name).await.unwrap();
-        let broker = EmbeddedBroker::start().unwrap();
+        let shared = TestDb::new(name).await.unwrap();
+        let schema = shared.schema.clone();
+        Scene::over(Tables::Shared(shared), schema, partitions).await
+    }
+
+    /// With a Postgres of its own, that the test may stop.
+    pub async fn with_own_postgres(name: &str, partitions: i32) -> Scene {
+        let own = PrivatePostgres::start_temp().await.unwrap();
+        Scene::over(Tables::Own(Box::new(own)), name.to_owned(), partitions).await
+    }
+
+    async fn over(tables: Tables, schema: String, partitions: i32) -> Scene {
         let scene = Scene {
-            topic: format!("{}-topic", database.schema),
-            group: format!("{}-group", database.schema),
-            database,
-            broker,
+            topic: format!("{schema}-topic"),
+            group: format!("{schema}-group"),
+            tables,
+            schema,
+            broker: EmbeddedBroker::start().unwrap(),
         };
         scene.broker.create_topic(&scene.topic, partitions).unwrap();
-        let at = millrace_store::Database::new(&scene.database.url, &scene.database.schema).unwrap();
+        let at = millrace_store::Database::new(&scene.url(), &scene.schema).unwrap();
         millrace_store::migrate(&at, millrace_store::days::Retention {
             result_days: 30,
             dedup_days: 7,
@@ -81,23 +100,44 @@ impl Scene {
         scene
     }
 
+    pub fn url(&self) -> String {
+        match &self.tables {
+            Tables::Shared(shared) => shared.url.clone(),
+            Tables::Own(own) => own.url(),
+        }
+    }
+
+    pub fn own_postgres(&mut self) -> &mut PrivatePostgres {
+        match &mut self.tables {
+            Tables::Own(own) => own,
+            Tables::Shared(_) => panic!("others use it, too"),
+        }
+    }
+
+    /// Who the workers are, as the tables name them.
+    pub fn consumer(&self) -> Consumer {
+        Consumer {
+            group: self.group.clone(),
+            topic: self.topic.clone(),
+        }
+    }
+
     /// Starts a worker; `handlers` registers what it can do.
     pub fn work(&self, flags: &[&str], handlers: impl FnOnce(Worker) -> Worker) -> Working {
+        let url = self.url();
         let mut line = vec![
             "worker",
             "--kafka",
             self.broker.bootstrap(),
             "--database-url",
-            &self.database.url,
+            &url,
             "--schema",
-            &self.database.schema,
+            &self.schema,
             "--topic",
             &self.topic,
             "--group",
             &self.group,
             "--allow-unreplicated",
-            "--metrics-listen",
-            "127.0.0.1:0",
             "-X",
             "session.timeout.ms=6000",
             "-X",
@@ -105,6 +145,9 @@ impl Scene {
             "-X",
             "fetch.wait.max.ms=10",
         ];
+        if !flags.contains(&"--metrics-listen") {
+            line.extend(["--metrics-listen", "127.0.0.1:0"]);
+        }
         line.extend(flags);
         let args = Flags::try_parse_from(line).unwrap().run;
         let (args, prepared): (RunArgs, Prepared) = handlers(Worker::new(args)).prepare().unwrap();
@@ -156,10 +199,10 @@ impl Scene {
     }
 
     pub async fn connect(&self) -> PgConnection {
-        let mut connection = PgConnection::connect(&self.database.url).await.unwrap();
+        let mut connection = PgConnection::connect(&self.url()).await.unwrap();
         sqlx::query(AssertSqlSafe(format!(
             "SET search_path TO {}",
-            self.database.schema
+            self.schema
         )))
         .execute(&mut connection)
         .await
@@ -176,6 +219,11 @@ impl Scene {
 
     /// Waits until a query gives this number.
     pub async fn until(&self, query: &'static str, wanted: i64) {
+        self.until_within(DEADLINE, query, wanted).await;
+    }
+
+    /// The same with a deadline of its own.
+    pub async fn until_within(&self, limit: Duration, query: &'static str, wanted: i64) {
         let began = Instant::now();
         loop {
             let found = self.number(query).await;
@@ -183,7 +231,7 @@ impl Scene {
                 return;
             }
             assert!(
-                began.elapsed() < DEADLINE,
+                began.elapsed() < limit,
                 "{query}: {found} instead of {wanted}"
             );
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -192,12 +240,8 @@ impl Scene {
 
     /// The books of all partitions balance, and the tables hold what they say.
     pub async fn assert_books(&self) {
-        let consumer = millrace_store::position::Consumer {
-            group: self.group.clone(),
-            topic: self.topic.clone(),
-        };
         let mut connection = self.connect().await;
-        let audits = millrace_store::audit::partitions(&mut connection, &consumer)
+        let audits = millrace_store::audit::partitions(&mut connection, &self.consumer())
             .await
             .unwrap();
         for audit in audits {
@@ -232,3 +276,12 @@ pub fn now_micros() -> i64 {
 pub const RESULTS: &str = "SELECT count(*) FROM task_results";
 pub const SUCCESSES: &str = "SELECT count(*) FROM task_results WHERE status = 'success'";
 pub const PARKED: &str = "SELECT count(*) FROM parked_tasks";
+
+/// Waits until something holds.
+pub async fn until(what: &str, holds: impl Fn() -> bool) {
+    let began = Instant::now();
+    while !holds() {
+        assert!(began.elapsed() < DEADLINE, "waited in vain: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
