@@ -28,7 +28,7 @@ pub struct Reading {
 }
 
 /// Processor seconds between two readings.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy, Default, Serialize)]
 pub struct Use {
     /// The worker.
     pub worker: f64,

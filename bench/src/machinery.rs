@@ -24,6 +24,8 @@ use millrace_consumer::work::job::Job;
 use millrace_consumer::{RunArgs, TaskError, Worker};
 use millrace_schemas::{Decoders, headers};
 use millrace_store::{Ending, Headers, Output, Settling};
+use millrace_telemetry::LogFormat;
+use millrace_telemetry::logging::{self, LoggingError};
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 use serde::de::IgnoredAny;
@@ -308,7 +310,15 @@ async fn empty(_: IgnoredAny) -> Result<(), TaskError> {
     Ok(())
 }
 
+/// The spans of attempts are made as in a worker, whose log is on; what else this program does is not logged.
+const LOGGED: &str = "error,millrace::attempt=info";
+
 fn attempts() -> anyhow::Result<(Attempts, Completions)> {
+    match logging::init(Some(LOGGED), LogFormat::Text) {
+        // By an earlier round.
+        Ok(()) | Err(LoggingError::AlreadySet(_)) => {}
+        Err(error) => return Err(error.into()),
+    }
     let flags = Flags::try_parse_from(["bench"])?;
     let worker = Worker::new(flags.run).register(TASK_TYPE, empty);
     let (_, prepared) = worker.prepare()?;

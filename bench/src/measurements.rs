@@ -227,4 +227,33 @@ mod tests {
         }];
         assert_eq!(measured.figures().ratio_emit_to_produce(), Some(0.5));
     }
+
+    #[test]
+    fn each_run_under_one_key_is_held_against_its_own_handlers() {
+        let worked = |keys, seconds, inside_seconds| Worked {
+            keys,
+            inside_seconds,
+            run: Drained {
+                seconds,
+                ..Drained::default()
+            },
+        };
+        let measured = Measurements {
+            lanes: LaneRuns {
+                work: vec![
+                    worked(1, 22.0, 20.0),
+                    worked(1, 30.0, 30.0),
+                    worked(1, 40.0, 20.0),
+                    worked(100, 0.5, 30.0),
+                ],
+                ..LaneRuns::default()
+            },
+            ..Measurements::default()
+        };
+        let figures = measured.figures();
+        assert_eq!(figures.lanes_1_key_seconds, Some(30.0));
+        assert_eq!(figures.lanes_1_key_ratio_to_handlers, Some(1.1));
+        assert_eq!(figures.lanes_100_keys_seconds, Some(0.5));
+        assert_eq!(figures.lanes_1000_keys_seconds, None);
+    }
 }

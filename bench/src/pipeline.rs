@@ -1,4 +1,4 @@
-//! The pipeline: one worker, the release binary, from a backlog to durable rows.
+//! The pipeline: one worker, a release binary, from a backlog to durable rows.
 //!
 //! The clock runs from the first claim to the last row durable, both as seen from outside: a
 //! connection of its own looks every few milliseconds at the positions in `partition_progress`, which
@@ -45,7 +45,7 @@ pub struct Inside {
 }
 
 /// How a run went.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy, Default, Serialize)]
 pub struct Drained {
     /// From the first claim to the last row durable.
     pub seconds: f64,

@@ -25,6 +25,8 @@ const CLIENT: [&str; 4] = [
     "reconnect.backoff.ms=20",
     "reconnect.backoff.max.ms=500",
 ];
+/// Workers of a round, one after another: more than that do not stay alive for some other reason.
+pub const MOST_WORKERS: usize = 100;
 const LEAVE: Duration = Duration::from_secs(30);
 
 /// What all workers of a round share.
@@ -306,6 +308,12 @@ impl Crew {
 
     fn start(&mut self, servers: &Servers) -> Result<Worker, ChaosError> {
         let number = self.known.len() + 1;
+        if number > MOST_WORKERS {
+            return Err(ChaosError::TooManyWorkers {
+                most: MOST_WORKERS,
+                logs: self.place.dir.clone(),
+            });
+        }
         let role = self.place.role(number);
         let program = match self.place.handlers {
             Handlers::Planned => "chaos-worker",

@@ -1,5 +1,6 @@
 //! What can stop a round from being played or judged. A broken law is no error: it is a finding.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Why there is no verdict.
@@ -34,6 +35,14 @@ pub enum ChaosError {
         status: String,
         /// What it printed.
         output: String,
+    },
+    /// Workers end as soon as they are started.
+    #[error("{most} workers were started and do not stay; see {logs}", logs = logs.display())]
+    TooManyWorkers {
+        /// How many.
+        most: usize,
+        /// Where their logs are.
+        logs: PathBuf,
     },
     /// The harness itself did not get on.
     #[error("{what}: not within {limit:?}")]

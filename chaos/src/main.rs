@@ -47,6 +47,9 @@ struct Arguments {
     /// Print the plan's faults before each round.
     #[arg(long)]
     show_plan: bool,
+    /// Print what the plan says of this record, and play nothing. May be given more than once.
+    #[arg(long, value_name = "N")]
+    show_record: Vec<usize>,
     /// The folder of the binaries `consumer` and `chaos-worker`: that of this program when not given.
     #[arg(long)]
     programs: Option<PathBuf>,
@@ -95,6 +98,13 @@ async fn run(arguments: Arguments) -> anyhow::Result<bool> {
         brokers: arguments.brokers.into(),
     };
     let first_seed = arguments.seed.unwrap_or_else(drawn);
+    if !arguments.show_record.is_empty() {
+        let plan = Plan::new(first_seed, size, handlers);
+        for number in arguments.show_record {
+            println!("{number}: {:?}", plan.records.get(number));
+        }
+        return Ok(true);
+    }
     println!(
         "{} rounds from seed {first_seed}, {} brokers, {} workers",
         arguments.rounds, size.brokers, size.workers

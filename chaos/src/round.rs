@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::crew::{Crew, Place};
+use crate::crew::{Crew, MOST_WORKERS, Place};
 use crate::error::ChaosError;
 use crate::law_two::{self, Seen};
 use crate::plan::{Handlers, Plan, Size};
@@ -22,8 +22,6 @@ use crate::{sender, storm, trail};
 
 /// Partitions of a round's topic.
 pub const PARTITIONS: i32 = 6;
-/// Roles made for a round's workers.
-const ROLES: usize = 60;
 /// How long a healed system may take to bring everything to its end.
 const SETTLE: Duration = Duration::from_secs(90);
 /// How often it is looked whether it has.
@@ -72,7 +70,7 @@ pub async fn play(
     let schema = place.schema();
     trail::begin(&mut connect(servers.database_url(), &schema).await?).await?;
     servers
-        .make_roles((1..=ROLES).map(|number| place.role(number)))
+        .make_roles((1..=MOST_WORKERS).map(|number| place.role(number)))
         .await?;
     let ids = sender::identities(&plan);
     let mut crew = Crew::new(place.clone(), size.workers)?;

@@ -248,12 +248,10 @@ impl ApacheKafka {
         })
     }
 
-    /// Where its controller listens.
     pub(crate) fn controller_port(&self) -> u16 {
         self.ports.controller
     }
 
-    /// Makes it one of several.
     pub(crate) fn join(&mut self, membership: Membership) {
         self.membership = membership;
     }
@@ -362,8 +360,7 @@ impl ApacheKafka {
         let mut command = self.java.command();
         if let Some(archive) = &self.archive {
             command.arg(format!("-XX:SharedArchiveFile={}", archive.display()));
-            // An archive that does not fit after all is passed over without a word.
-            command.arg("-Xshare:auto");
+            command.arg("-Xshare:auto"); // one that does not fit is passed over
         }
         command
     }

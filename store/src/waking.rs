@@ -185,6 +185,26 @@ fn busy(waking: &Waking<'_>) -> (Vec<i32>, Vec<Uuid>) {
     waking.busy.iter().map(key).unzip()
 }
 
+/// Tasks of one key as they were loaded.
+struct Loaded {
+    /// Place of the first among all that is woken.
+    place: i64,
+    depth: i32,
+    tasks: Vec<Parked>,
+}
+
+impl Loaded {
+    fn into_key(mut self, (partition, key_hash): (i32, [u8; 16])) -> WokenKey {
+        self.tasks.sort_unstable_by_key(Parked::place);
+        WokenKey {
+            partition,
+            key_hash,
+            more: usize::try_from(self.depth).is_ok_and(|depth| depth > self.tasks.len()),
+            tasks: self.tasks,
+        }
+    }
+}
+
 async fn keys(
     connection: &mut PgConnection,
     consumer: &Consumer,
@@ -204,11 +224,11 @@ async fn keys(
     // The first task of each key comes before the second of any. Each key looks at its even share of the room.
     let statement = format!(
         "WITH {held}, due AS MATERIALIZED (SELECT d.*, row_number() OVER (ORDER BY d.due_at) AS rank, count(*) OVER () AS among \
-           FROM held h CROSS JOIN LATERAL (SELECT k.* FROM parked_keys k WHERE k.group_id = $1 AND k.topic = $2 \
+           FROM (SELECT d.* FROM held h CROSS JOIN LATERAL (SELECT k.* FROM parked_keys k WHERE k.group_id = $1 AND k.topic = $2 \
              AND k.partition = h.partition AND k.due_at <= clock_timestamp() \
              AND NOT EXISTS (SELECT FROM unnest($7::int[], $10::uuid[]) AS b(partition, key_hash) \
                WHERE b.partition = k.partition AND b.key_hash = k.key_hash) \
-             AND {unpaused} ORDER BY k.due_at LIMIT $8) d ORDER BY d.due_at LIMIT $8), \
+             AND {unpaused} ORDER BY k.due_at LIMIT $8) d ORDER BY d.due_at LIMIT $8) d), \
          chosen AS (SELECT d.partition, d.key_hash, d.depth, d.rank, t.* FROM due d CROSS JOIN LATERAL \
            (SELECT t.log_book, t.\"offset\" AS o, row_number() OVER (ORDER BY t.log_book, t.\"offset\") AS nth, \
                octet_length(t.record_value) + octet_length(t.headers) AS size \
@@ -232,34 +252,24 @@ async fn keys(
         .bind(&busy_keys)
         .fetch_all(connection)
         .await?;
-    let mut by_key: HashMap<(i32, [u8; 16]), (i64, i32, Vec<Parked>)> = HashMap::new();
+    let mut by_key: HashMap<(i32, [u8; 16]), Loaded> = HashMap::new();
     for row in &rows {
         let Some(task) = Parked::read(row)? else {
             continue;
         };
         let (place, depth): (i64, i32) = (row.try_get("place")?, row.try_get("depth")?);
-        let key =
-            by_key
-                .entry((task.partition, task.key_hash))
-                .or_insert((place, depth, Vec::new()));
-        key.0 = key.0.min(place);
-        key.2.push(task);
+        let key = (task.partition, task.key_hash);
+        let loaded = by_key.entry(key).or_insert_with(|| Loaded {
+            place,
+            depth,
+            tasks: Vec::new(),
+        });
+        loaded.place = loaded.place.min(place);
+        loaded.tasks.push(task);
     }
     let mut woken: Vec<(i64, WokenKey)> = by_key
         .into_iter()
-        .map(|((partition, key_hash), (place, depth, mut tasks))| {
-            tasks.sort_unstable_by_key(Parked::place);
-            let more = usize::try_from(depth).is_ok_and(|depth| depth > tasks.len());
-            (
-                place,
-                WokenKey {
-                    partition,
-                    key_hash,
-                    tasks,
-                    more,
-                },
-            )
-        })
+        .map(|(key, loaded)| (loaded.place, loaded.into_key(key)))
         .collect();
     woken.sort_unstable_by_key(|(place, _)| *place);
     Ok(woken.into_iter().map(|(_, key)| key).collect())

@@ -20,7 +20,7 @@ use serde::de::IgnoredAny;
 struct Flags {
     /// What is done with a task
     #[arg(long, value_enum)]
-    handler: Work,
+    handler: Handling,
     /// For tasks of which type
     #[arg(long, value_name = "NAME")]
     task_type: String,
@@ -29,7 +29,7 @@ struct Flags {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Work {
+enum Handling {
     /// Nothing: the payload is read as JSON, the result is null.
     Empty,
     /// The result is the payload, as the stock worker's is.
@@ -70,9 +70,9 @@ fn main() -> ExitCode {
     let task_type = flags.task_type.as_str();
     let worker = Worker::new(flags.run);
     let code = match flags.handler {
-        Work::Empty => worker.register(task_type, empty),
-        Work::Echo => worker.register_raw(task_type, echo),
-        Work::Work => {
+        Handling::Empty => worker.register(task_type, empty),
+        Handling::Echo => worker.register_raw(task_type, echo),
+        Handling::Work => {
             let inside = Arc::clone(&inside);
             worker.register(task_type, move |micros: u64| {
                 let inside = Arc::clone(&inside);
@@ -86,7 +86,7 @@ fn main() -> ExitCode {
         }
     }
     .run();
-    if flags.handler == Work::Work {
+    if flags.handler == Handling::Work {
         let spent = serde_json::json!({
             "attempts": inside.attempts.load(Ordering::Relaxed),
             "seconds": inside.nanoseconds.load(Ordering::Relaxed) as f64 / 1e9,

@@ -34,6 +34,8 @@ struct Seat<'a> {
 
 #[derive(Default)]
 struct Lane {
+    /// Tenant and key, for whoever reads a verdict.
+    name: String,
     /// Each task: its id, whether it must have run before a later one may start, and the tenures in which it
     /// ended for good.
     tasks: Vec<(Uuid, bool, Vec<i64>)>,
@@ -111,7 +113,10 @@ fn seat<'a>(
         }
         let number = *numbers.entry((planned.tenant, key)).or_insert(lanes.len());
         if number == lanes.len() {
-            lanes.push(Lane::default());
+            lanes.push(Lane {
+                name: format!("{} {key}", planned.tenant),
+                ..Lane::default()
+            });
         }
         let Some(lane) = lanes.get_mut(number) else {
             continue;
@@ -146,14 +151,18 @@ fn start(verdict: &mut Verdict, lane: &mut Lane, seat: &Seat<'_>, attempt: &Atte
     let id = attempt.task;
     let running = lane.running.insert(tenure, *attempt);
     verdict.check(Law::KeyOrder, Some(id), running.is_none(), || {
-        format!("it started ({attempt}) while another of its key ran: {running:?}")
+        format!(
+            "of key {}, it started ({attempt}) while another ran: {running:?}",
+            lane.name
+        )
     });
     let furthest = lane.furthest.entry(tenure).or_insert(seat.number);
     let before = *furthest;
     *furthest = before.max(seat.number);
     verdict.check(Law::KeyOrder, Some(id), seat.number >= before, || {
         format!(
-            "it started ({attempt}) after a later task of its key: {:?}",
+            "of key {}, it started ({attempt}) after a later task: {:?}",
+            lane.name,
             lane.tasks.get(before)
         )
     });
@@ -163,7 +172,8 @@ fn start(verdict: &mut Verdict, lane: &mut Lane, seat: &Seat<'_>, attempt: &Atte
         .find(|(_, must_run, ended)| *must_run && !ended.iter().any(|ended| *ended <= tenure));
     verdict.check(Law::KeyOrder, Some(id), waiting.is_none(), || {
         format!(
-            "it started ({attempt}, tenure {tenure}) before an earlier task of its key had ended for good: {waiting:?}"
+            "of key {}, it started ({attempt}, tenure {tenure}) before an earlier task had ended for good: {waiting:?}",
+            lane.name
         )
     });
 }

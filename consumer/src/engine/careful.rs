@@ -13,7 +13,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::lanes::Spot;
+use super::lane::Spot;
 
 /// A claim that counts so many starts since the frontier moved, itself included, is careful.
 pub const UNCLEAN_STARTS: i32 = 3;

@@ -5,121 +5,19 @@
 //! away, later ones of its key are given away, too, until what was given away has been fetched back.
 //! Who looks a task up, runs it or writes it down is somebody else: a lane only says who is next.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::BuildHasherDefault;
 use std::time::Instant;
 
 use super::key_hasher::KeyHasher;
-
-/// Where a task's record lies within its partition: which log, and where in it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Spot {
-    /// The book with which that log began.
-    pub log_book: i32,
-    /// The offset.
-    pub offset: i64,
-}
-
-/// Whom a task waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum LaneKey {
-    /// Tasks with the same hash of tenant and key.
-    Key([u8; 16]),
-    /// Every task of the partition whose type asks for it.
-    Partition,
-    /// Nobody.
-    Alone(Spot),
-}
-
-/// What a lane has to know of a task.
-pub trait Laned {
-    /// Where its record lies.
-    fn spot(&self) -> Spot;
-    /// Whether it waits for no earlier task and joins its lane at the end: one that was delayed on purpose.
-    fn joins_last(&self) -> bool;
-    /// Whether the database holds a row of it, so that it may be forgotten here.
-    fn has_row(&self) -> bool;
-    /// With whom it waits in the database.
-    fn key_hash(&self) -> [u8; 16];
-}
-
-/// What became of a task that came from the log.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Placed<T> {
-    /// It is the first of its lane and may start.
-    Next,
-    /// It waits in memory, for its look-up or for those before it.
-    Waits,
-    /// Some of its key wait in the database, behind those of its lane: it has to go there, too. The lane expects
-    /// to hear that it has landed.
-    Full(T),
-}
-
-/// What the answer to a look-up means for a lane.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Resolved<T> {
-    /// The lane's first task may start.
-    Next,
-    /// Nothing can start because of it.
-    Waits,
-    /// Earlier tasks of the key wait in the database: these, in order, have to go there, too. The lane expects
-    /// to hear of each that it has landed.
-    Park(Vec<T>),
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Head {
-    /// Not started, or there is none.
-    Still,
-    /// An attempt runs.
-    Running,
-    /// An attempt failed, the next one comes later.
-    Waiting,
-}
-
-#[derive(Debug)]
-struct Entry<T> {
-    task: T,
-    /// Nothing is left to be looked up.
-    known: bool,
-}
-
-#[derive(Debug)]
-struct Lane<T> {
-    queue: VecDeque<Entry<T>>,
-    head: Head,
-    /// The database holds tasks of this key that come behind those in the queue.
-    more: bool,
-    /// Tasks on their way into the database.
-    landing: usize,
-    /// Since when it has held something without a break.
-    since: Instant,
-}
-
-impl<T> Lane<T> {
-    const fn new(now: Instant) -> Self {
-        Self {
-            queue: VecDeque::new(),
-            head: Head::Still,
-            more: false,
-            landing: 0,
-            since: now,
-        }
-    }
-
-    fn may_start(&self) -> bool {
-        self.head == Head::Still && self.queue.front().is_some_and(|entry| entry.known)
-    }
-
-    fn is_over(&self) -> bool {
-        self.queue.is_empty() && self.landing == 0
-    }
-}
+use super::lane::{Entry, Head, Lane, LaneKey, Laned, Placed, Resolved, Spot};
 
 /// The lanes of one partition; see the module.
 #[derive(Debug)]
 pub struct Lanes<T> {
     lanes: HashMap<LaneKey, Lane<T>, BuildHasherDefault<KeyHasher>>,
+    /// Of which something has landed since [`Lanes::busy_keys`] was asked last: what is read then may be older.
+    landed: HashSet<LaneKey, BuildHasherDefault<KeyHasher>>,
     tasks: usize,
 }
 
@@ -127,21 +25,27 @@ impl<T> Default for Lanes<T> {
     fn default() -> Self {
         Self {
             lanes: HashMap::default(),
+            landed: HashSet::default(),
             tasks: 0,
         }
     }
 }
 
 impl<T: Laned> Lanes<T> {
-    /// Takes in a task from the log, behind all of its key. `known` says that nothing is to be looked up.
+    /// Takes in a task from the log, behind all of its key. `known` says that nothing is to be looked up; while
+    /// [`Lanes::is_sure`] says no, that includes whether tasks of its key wait in the database.
     pub fn push(&mut self, key: LaneKey, task: T, known: bool, now: Instant) -> Placed<T> {
         let lane = self.lanes.entry(key).or_insert_with(|| Lane::new(now));
-        if lane.more || (lane.queue.is_empty() && lane.landing > 0) {
-            lane.more = true;
+        if lane.more {
             lane.landing += 1;
             return Placed::Full(task);
         }
-        lane.queue.push_back(Entry { task, known });
+        let is_unsure = std::mem::take(&mut lane.is_unsure);
+        lane.queue.push_back(Entry {
+            unanswered: u8::from(!known),
+            vouches: is_unsure && !known,
+            ..Entry::known(task)
+        });
         self.tasks += 1;
         if lane.queue.len() == 1 && lane.may_start() {
             Placed::Next
@@ -188,7 +92,9 @@ impl<T: Laned> Lanes<T> {
         let begun = usize::from(lane.head != Head::Still).min(lane.queue.len());
         for task in tasks {
             let spot = task.spot();
-            if lane.queue.iter().any(|entry| entry.task.spot() == spot) {
+            if let Some(entry) = lane.queue.iter_mut().find(|e| e.task.spot() == spot) {
+                // Read from the log again, and not looked up yet: it will leave, and its row stays.
+                entry.vouches |= entry.unanswered > 0 && !entry.task.has_row();
                 continue;
             }
             let behind = |entry: &Entry<T>| !entry.task.joins_last() && entry.task.spot() < spot;
@@ -203,10 +109,11 @@ impl<T: Laned> Lanes<T> {
                         .take_while(|entry| behind(entry))
                         .count()
             };
-            lane.queue.insert(at, Entry { task, known: true });
+            lane.queue.insert(at, Entry::known(task));
             self.tasks += 1;
         }
         lane.more = more;
+        lane.is_unsure = false;
         let may_start = lane.may_start();
         self.tidy(key);
         Some(may_start)
@@ -226,11 +133,12 @@ impl<T: Laned> Lanes<T> {
             let given: Vec<T> = lane.queue.drain(at..).map(|entry| entry.task).collect();
             self.tasks -= given.len();
             lane.more = true;
-            lane.landing += given.len();
+            lane.landing += given.iter().filter(|task| Self::goes_along(task)).count();
             return Resolved::Park(given);
         }
         if let Some(entry) = lane.queue.get_mut(at) {
-            entry.known = true;
+            entry.unanswered = entry.unanswered.saturating_sub(1);
+            entry.vouches &= entry.unanswered > 0;
         }
         if at == 0 && lane.may_start() {
             Resolved::Next
@@ -297,7 +205,7 @@ impl<T: Laned> Lanes<T> {
     }
 
     /// Takes out a task that has ended, or that will not run. Returns it, and whether the lane's first task
-    /// may start now.
+    /// may start now. Whoever takes out one that was not looked up then calls [`Lanes::to_ask`].
     pub fn remove(&mut self, key: LaneKey, spot: Spot) -> Option<(T, bool)> {
         let lane = self.lanes.get_mut(&key)?;
         let at = lane.queue.iter().position(|e| e.task.spot() == spot)?;
@@ -306,9 +214,36 @@ impl<T: Laned> Lanes<T> {
         if at == 0 {
             lane.head = Head::Still;
         }
+        if entry.vouches {
+            // What was fetched needs no voucher.
+            match lane.queue.iter_mut().skip(at).find(|e| !e.task.has_row()) {
+                Some(heir) => {
+                    heir.unanswered = heir.unanswered.saturating_add(1);
+                    (heir.vouches, heir.to_ask) = (true, true);
+                }
+                None => lane.is_unsure = true,
+            }
+        }
         let next = at == 0 && lane.may_start();
         self.tidy(key);
         Some((entry.task, next))
+    }
+
+    /// A task of this lane about which has to be asked, once more: whether some of its key wait in the database.
+    /// Another one was to tell, and left before. Each is returned once.
+    pub fn to_ask(&mut self, key: LaneKey) -> Option<Spot> {
+        let lane = self.lanes.get_mut(&key)?;
+        let entry = lane.queue.iter_mut().find(|entry| entry.to_ask)?;
+        entry.to_ask = false;
+        Some(entry.task.spot())
+    }
+
+    /// Notes that a task of this key goes into the database, to wait there with the others, without having been
+    /// in its lane. The lane expects to hear that it has landed.
+    pub fn sent(&mut self, key: LaneKey, now: Instant) {
+        let lane = self.lanes.entry(key).or_insert_with(|| Lane::new(now));
+        lane.more = true;
+        lane.landing += 1;
     }
 
     /// Empties a lane whose first task has to wait in the database: all its tasks, in order. The lane expects
@@ -341,10 +276,11 @@ impl<T: Laned> Lanes<T> {
             return false;
         };
         lane.landing = lane.landing.saturating_sub(1);
+        self.landed.insert(key);
         self.tidy(key)
     }
 
-    /// Whether the key has a lane: then the lane knows more than the tables.
+    /// Whether the key has a lane.
     #[must_use]
     pub fn has(&self, key: LaneKey) -> bool {
         self.lanes.contains_key(&key)
@@ -365,10 +301,18 @@ impl<T: Laned> Lanes<T> {
             .any(|lane| lane.head == Head::Waiting || lane.landing > 0)
     }
 
-    /// Whether tasks of a lane are on their way into the database.
+    /// Whether tasks of a lane are on their way into the database, or have landed there since
+    /// [`Lanes::busy_keys`]: an answer may have been read before that.
     #[must_use]
     pub fn has_landing(&self, key: LaneKey) -> bool {
-        self.lanes.get(&key).is_some_and(|lane| lane.landing > 0)
+        let lane = self.lanes.get(&key);
+        lane.is_some_and(|lane| lane.landing > 0) || self.landed.contains(&key)
+    }
+
+    /// Whether it is known of a key whether tasks of it wait in the database, or a task in its lane is to tell.
+    #[must_use]
+    pub fn is_sure(&self, key: LaneKey) -> bool {
+        self.lanes.get(&key).is_some_and(|lane| !lane.is_unsure)
     }
 
     /// Whether a lane has given tasks to the database that are not back: others of its key go there, too.
@@ -378,8 +322,10 @@ impl<T: Laned> Lanes<T> {
         lane.is_some_and(|lane| lane.more || lane.landing > 0)
     }
 
-    /// Keys of lanes of whose tasks some have rows, or that have given tasks away: not to be fetched now.
-    pub fn busy_keys(&self) -> Vec<[u8; 16]> {
+    /// Keys of lanes of whose tasks some have rows, or that have given tasks away: not to be fetched now. Call it
+    /// right before the others are asked for, and never while an answer is out.
+    pub fn busy_keys(&mut self) -> Vec<[u8; 16]> {
+        self.landed.clear();
         let mut busy = Vec::new();
         for (key, lane) in &self.lanes {
             let mut rows = lane

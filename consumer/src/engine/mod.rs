@@ -13,12 +13,12 @@ mod counts;
 mod decode_window;
 mod filter;
 mod key_hasher;
+mod lane;
 mod lanes;
 mod ledger;
 mod misuse;
 mod offsets;
 pub mod retry;
-mod timers;
 
 pub use budget::{Budget, BudgetError, BudgetLimits, Pressure};
 pub use careful::{AloneEnd, CAREFUL_STARTS, Careful, Permit};
@@ -27,12 +27,12 @@ pub use counts::{Counts, Outcome};
 pub use decode_window::DecodeWindow;
 pub use filter::CountingFilter;
 pub use key_hasher::KeyHasher;
-pub use lanes::{LaneKey, Laned, Lanes, Placed, Resolved, Spot};
+pub use lane::{LaneKey, Laned, Placed, Resolved, Spot};
+pub use lanes::Lanes;
 pub use ledger::{Advanced, Ledger, Opened, Pending, Plan};
 pub use misuse::LedgerError;
 pub use offsets::{LeaderEpoch, Offset, Partition};
 pub use retry::{Mode, Policy, PolicyError, Verdict, Why};
-pub use timers::{TimerKind, Timers};
 
 #[cfg(test)]
 mod budget_model_test;
@@ -43,6 +43,14 @@ mod careful_model_test;
 #[cfg(test)]
 mod filter_model_test;
 #[cfg(test)]
+mod lanes_model;
+#[cfg(test)]
+mod lanes_model_landing;
+#[cfg(test)]
+mod lanes_model_owner;
+#[cfg(test)]
+mod lanes_model_test;
+#[cfg(test)]
 mod ledger_model;
 #[cfg(test)]
 mod ledger_model_test;
@@ -50,5 +58,3 @@ mod ledger_model_test;
 mod ledger_test;
 #[cfg(test)]
 mod retry_test;
-#[cfg(test)]
-mod timers_model_test;

@@ -143,7 +143,7 @@ impl Owner {
                 .is_some_and(|deadline| deadline <= wall)
             {
                 Some(CancelReason::Deadline)
-            } else if attempt.times_out.is_some_and(|at| at <= now) {
+            } else if attempt.has_run_for(attempt.timeout, now) {
                 Some(CancelReason::Timeout)
             } else {
                 None
@@ -158,8 +158,8 @@ impl Owner {
                 }
                 (None, None) => {}
             }
-            if attempt.long_at <= now {
-                attempt.long_at = now + Duration::from_secs(3600 * 24 * 365);
+            if attempt.has_run_for(attempt.long_after, now) {
+                attempt.long_after = None;
                 long.push((attempt.offer, attempt.spot));
             }
         }
@@ -258,6 +258,8 @@ fn decide(
     chance: f64,
 ) -> After {
     let asked = attempt.asked.map(|(why, _)| why);
+    // One that was asked to stop before its handler was called is no attempt.
+    let counts = u16::from(attempt.signal.began().is_some());
     let (error, after) = match end {
         AttemptEnd::Success(output) => {
             job.attempts += 1;
@@ -272,11 +274,11 @@ fn decide(
     };
     match asked {
         Some(CancelReason::Requested) => {
-            job.attempts += 1;
+            job.attempts += counts;
             return After::End(Ending::Cancelled);
         }
         Some(CancelReason::Deadline) => {
-            job.attempts += 1;
+            job.attempts += counts;
             return After::End(Ending::Expired);
         }
         Some(CancelReason::PartitionLost | CancelReason::Shutdown) => return After::Leave,

@@ -125,7 +125,7 @@ impl Owner {
                     submitted,
                     reasons,
                 } => {
-                    self.count(&outcomes, &reasons);
+                    self.count_letters(&outcomes, &reasons);
                     note_latencies(&mut latencies, &submitted);
                     let now = Instant::now();
                     let Some(running) = self.find(partition, claim) else {
@@ -151,6 +151,10 @@ impl Owner {
 
     fn settled(&mut self, partition: i32, claim: uuid::Uuid, settled: Settled) {
         self.gauges.consumer.gaps(settled.gaps.unsigned_abs());
+        for (task_type, outcome, count) in settled.counted {
+            let task_type = usize::from(task_type.0);
+            self.gauges.consumer.tasks_of(task_type, outcome, count);
+        }
         for (spot, tracked, outcome) in settled.heard {
             self.heard(partition, claim, spot, &tracked, outcome);
         }
@@ -245,20 +249,11 @@ impl Owner {
         }
     }
 
-    fn count(&self, outcomes: &[Outcome], reasons: &[Reason]) {
-        let of = |wanted: Outcome| {
-            outcomes
-                .iter()
-                .filter(|outcome| **outcome == wanted)
-                .count() as u64
-        };
-        let consumer = &self.gauges.consumer;
-        consumer.tasks("", telemetry::Outcome::Success, of(Outcome::Result));
-        consumer.tasks("", telemetry::Outcome::Duplicate, of(Outcome::Duplicate));
-        consumer.tasks("", telemetry::Outcome::DeadLetter, of(Outcome::DeadLetter));
-        consumer.duplicates(of(Outcome::Duplicate));
+    fn count_letters(&self, outcomes: &[Outcome], reasons: &[Reason]) {
+        let repeats = outcomes.iter().filter(|o| **o == Outcome::Duplicate);
+        self.gauges.consumer.duplicates(repeats.count() as u64);
         for reason in reasons {
-            consumer.dead_letters(reason.as_str(), 1);
+            self.gauges.consumer.dead_letters(reason.as_str(), 1);
         }
     }
 

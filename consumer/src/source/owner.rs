@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
@@ -237,6 +237,7 @@ impl Owner {
     /// Only when the client is beyond repair.
     pub async fn run(mut self, stop: CancellationToken) -> Result<Ending, OwnerError> {
         let client = Arc::clone(&self.client);
+        let _left_standing = LeftStanding(Arc::downgrade(&client));
         let topic = self.claims.consumer.topic.clone();
         client
             .subscribe(&[&topic])
@@ -417,6 +418,18 @@ impl Owner {
             .is_err()
         {
             tracing::warn!("leaving the group took over 10 s: its session times out by itself");
+        }
+    }
+}
+
+/// Whoever drops the owner where it stands drops the client, too, which then waits for an answer to the
+/// rebalance that its leaving causes: nobody is left to give one.
+struct LeftStanding(Weak<StreamConsumer<GroupContext>>);
+
+impl Drop for LeftStanding {
+    fn drop(&mut self) {
+        if let Some(client) = self.0.upgrade() {
+            client.context().close();
         }
     }
 }

@@ -12,13 +12,14 @@ use millrace_store::{Advance, Due, Ending, Origin, Outcome, ParkKind, Settling, 
 use millrace_telemetry::PartitionMetrics;
 use uuid::Uuid;
 
-use super::in_air::{InAir, Settled, Tracked, kind_of, spot_of};
+use super::in_air::{Flown, InAir, Settled, Tracked, kind_of, spot_of};
 use super::parked_here::ParkedHere;
 use crate::engine::{
     Careful, Charge, DecodeWindow, LaneKey, Laned as _, Lanes, LeaderEpoch, Ledger, LedgerError,
     Offset, Spot,
 };
-use crate::work::job::Job;
+use crate::handlers::TypeIndex;
+use crate::work::job::{Job, RECORD};
 use crate::work::keyed::Keyed;
 
 /// Most records of one partition that may lie beyond its frontier.
@@ -78,7 +79,7 @@ pub struct Running {
     /// Its series.
     pub metrics: PartitionMetrics,
     /// Ended or to be parked, waiting for a flush.
-    batch: VecDeque<Settling>,
+    batch: VecDeque<(Settling, TypeIndex)>,
     in_air: Option<InAir>,
     /// What has to happen once a task in the batch or in the air has landed, where something has to.
     tracked: HashMap<Spot, Tracked>,
@@ -182,7 +183,7 @@ impl Running {
     /// Puts a record that ended at once into the batch.
     pub fn end_at_once(&mut self, record: Settling) {
         self.charged += Charge::event(record.held_bytes());
-        self.batch.push_back(record);
+        self.batch.push_back((record, RECORD));
     }
 
     /// Counts a task as held in memory.
@@ -251,11 +252,9 @@ impl Running {
         let spot = job.spot();
         if job.parked == Some(ParkKind::Running) && self.tracked.contains_key(&spot) {
             // Its parking has not landed: in the batch it is replaced, in the air it is followed.
-            if let Some(waiting) = self
-                .batch
-                .iter_mut()
-                .find(|record| spot_of(record, self.log_book) == spot)
-            {
+            let log_book = self.log_book;
+            let mut batch = self.batch.iter_mut().map(|(record, _)| record);
+            if let Some(waiting) = batch.find(|record| spot_of(record, log_book) == spot) {
                 self.refunded += Charge::event(waiting.held_bytes());
                 let mut record = job.settling(ending);
                 record.origin = waiting.origin;
@@ -300,11 +299,11 @@ impl Running {
             cancelled: None,
         };
         job.parked = Some(ParkKind::Running);
-        let key_hash = job.key_hash;
+        let (key_hash, task_type) = (job.key_hash, job.task.task_type);
         self.parked.note(&key_hash);
         self.charged += Charge::event(record.held_bytes());
         self.tracked.insert(spot, tracked);
-        self.batch.push_back(record);
+        self.batch.push_back((record, task_type));
     }
 
     fn enqueue(&mut self, lane: LaneKey, job: &Job, ending: Ending) {
@@ -331,7 +330,7 @@ impl Running {
         }
         let record = job.settling(ending);
         self.charged += Charge::event(record.held_bytes());
-        self.batch.push_back(record);
+        self.batch.push_back((record, job.task.task_type));
     }
 
     /// What is held in memory since the last call, and what no longer.
@@ -377,7 +376,7 @@ impl Running {
     pub fn cut(&mut self, partition: i32, most: Charge) -> Result<Share, LedgerError> {
         let mut charge = Charge::NONE;
         let mut count = 0;
-        for record in &self.batch {
+        for (record, _) in &self.batch {
             let one = Charge::event(record.held_bytes());
             if count > 0 && (charge + one).exceeds(most) {
                 break;
@@ -386,9 +385,15 @@ impl Running {
             count += 1;
         }
         let log_book = self.log_book;
-        let mut records: Vec<Settling> = self.batch.drain(..count).collect();
-        if !records.is_sorted_by_key(|record| spot_of(record, log_book)) {
-            records.sort_unstable_by_key(|record| spot_of(record, log_book));
+        let mut cut: Vec<(Settling, TypeIndex)> = self.batch.drain(..count).collect();
+        if !cut.is_sorted_by_key(|(record, _)| spot_of(record, log_book)) {
+            cut.sort_unstable_by_key(|(record, _)| spot_of(record, log_book));
+        }
+        let mut flown = Vec::with_capacity(cut.len());
+        let mut records = Vec::with_capacity(cut.len());
+        for (record, task_type) in cut {
+            flown.push(Flown::of(&record, task_type, log_book));
+            records.push(record);
         }
         let offsets: Vec<Offset> = records
             .iter()
@@ -398,10 +403,7 @@ impl Running {
         let plan = self.ledger.plan(&offsets)?;
         let first = offsets.first().map_or(i64::MAX, |offset| offset.0);
         self.in_air = Some(InAir {
-            spots: records
-                .iter()
-                .map(|record| (spot_of(record, log_book), record.origin == Origin::Log))
-                .collect(),
+            flown,
             next_offset: plan.next_offset,
             charge,
             gaps: plan.counted.gaps,
@@ -435,12 +437,15 @@ impl Running {
         let mut settled = Settled {
             next_offset: self.ledger.frontier(),
             gaps: 0,
+            counted: Vec::new(),
             heard: Vec::new(),
         };
         let Some(flown) = self.in_air.take() else {
             return Ok(settled);
         };
-        for (&(spot, from_log), &outcome) in flown.spots.iter().zip(outcomes) {
+        for (one, &outcome) in flown.flown.iter().zip(outcomes) {
+            let (spot, from_log) = (one.spot, one.from_log);
+            settled.count(one, outcome);
             if from_log {
                 self.ledger.settle(Offset(spot.offset), outcome)?;
             } else if spot.log_book == self.log_book {
@@ -494,7 +499,7 @@ impl Running {
     pub fn begin_leaving(&mut self) {
         self.is_leaving = true;
         self.batch
-            .retain(|record| !matches!(record.ending, Ending::Payload));
+            .retain(|(record, _)| !matches!(record.ending, Ending::Payload));
         for (lane, job) in self.lanes.keep_running() {
             let ending = job.parking(ParkKind::Retry, Due::In(std::time::Duration::ZERO));
             self.settle(lane, job, ending);

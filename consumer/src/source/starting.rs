@@ -17,9 +17,6 @@ use crate::work::job::RECORD;
 
 /// How long a paused task of a type that is never parked waits until it is looked at again.
 const PAUSED_AGAIN: Duration = Duration::from_secs(1);
-/// Further than any run.
-const NEVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
-
 /// What the last look says.
 pub(super) enum Look {
     /// It may start beside others.
@@ -161,20 +158,16 @@ impl Owner {
         let submitted_at = job.submitted_at;
         running.lanes.started(offer.lane);
         let policy = self.floor.policies.get(task.task_type);
-        let never = now + NEVER;
         let begun = Attempt {
             offer,
             spot,
             task_type: task.task_type,
             signal: Signal::new(),
             started: now,
-            times_out: policy.timeout.map(|timeout| now + timeout),
+            timeout: policy.timeout,
             deadline_micros: task.deadline_micros,
-            long_at: if has_row || policy.mode == Mode::Partition {
-                never
-            } else {
-                now + policy.run_long_after
-            },
+            long_after: (!has_row && policy.mode != Mode::Partition)
+                .then_some(policy.run_long_after),
             asked: None,
             careful,
             reported: false,

@@ -6,7 +6,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::hash::BuildHasherDefault;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use millrace_schemas::Decoders;
 
@@ -37,12 +37,12 @@ pub struct Attempt {
     pub signal: Arc<Signal>,
     /// When it was handed out.
     pub started: Instant,
-    /// When it is asked to stop for its type's timeout.
-    pub times_out: Option<Instant>,
+    /// How long it may run, by its type's policy.
+    pub timeout: Option<Duration>,
     /// The caller's deadline, microseconds since the Unix epoch.
     pub deadline_micros: Option<i64>,
-    /// From when on its task is parked while it runs.
-    pub long_at: Instant,
+    /// How long it runs until its task is parked meanwhile; `None` when that is done, or of no use.
+    pub long_after: Option<Duration>,
     /// Why and when it was asked to stop.
     pub asked: Option<(CancelReason, Instant)>,
     /// Whether it runs alone, since its task may be killing its worker.
@@ -53,6 +53,15 @@ pub struct Attempt {
     pub progress: Option<(f32, Box<str>)>,
     /// Whether that word is new.
     pub progress_is_new: bool,
+}
+
+impl Attempt {
+    /// Whether its handler was called so long ago. Waiting for a thread, or for a batch to fill, is no running.
+    #[must_use]
+    pub fn has_run_for(&self, limit: Option<Duration>, now: Instant) -> bool {
+        limit.zip(self.signal.began())
+            .is_some_and(|(limit, began)| now.saturating_duration_since(began) >= limit)
+    }
 }
 
 /// See the module.
