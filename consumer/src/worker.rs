@@ -35,6 +35,9 @@ use crate::{maintenance, shutdown, topic_presence, topic_retention};
 /// How long the start waits for a database that is away before it says so and goes on waiting.
 const ASK_AGAIN: Duration = Duration::from_secs(2);
 
+/// Connections for questions beside the owner's loop: parked tasks, and notes about tasks that run alone.
+const ASIDE: u32 = 2;
+
 /// Runs a worker; returns the exit code.
 ///
 /// # Errors
@@ -202,8 +205,10 @@ fn work(
         ),
         panel: ControlPanel::start(database.clone()),
         news: sender,
+        pool: database.pool(ASIDE),
         metrics,
         registry,
+        retention,
     });
     let following = tokio::spawn(policies.follow(LOOK_AGAIN, PolicyMetrics::new()));
     let work = Work {

@@ -189,3 +189,34 @@ fn the_record_key_is_the_ordering_key_else_the_dedup_key_else_none() {
     event.dedup_key = None;
     assert_eq!(event.as_ref().record_key(), None);
 }
+
+#[test]
+fn the_lane_of_a_task_is_tenant_and_record_key_and_no_other_hash() {
+    let of = |tenant: &str, key: Option<&str>, dedup_key: Option<&str>| {
+        let event = TaskEvent {
+            tenant: tenant.into(),
+            key: key.map(Into::into),
+            dedup_key: dedup_key.map(Into::into),
+            ..event()
+        };
+        (event.as_ref().lane_hash(), dedup_hash(&event))
+    };
+    let lane = of("acme", Some("k"), None).0;
+    assert!(lane.is_some());
+    assert_eq!(of("acme", Some("k"), Some("d")).0, lane);
+    assert_eq!(
+        of("acme", None, Some("k")).0,
+        lane,
+        "the record key decides"
+    );
+    assert_eq!(of("acme", None, None).0, None);
+    for other in [
+        of("acmek", Some(""), None),
+        of("acm", Some("ek"), None),
+        of("acme", Some("l"), None),
+    ] {
+        assert_ne!(other.0, lane);
+    }
+    let (own, dedup) = of("acme", Some("k"), Some("k"));
+    assert_ne!(own, dedup.map(|hash| hash.0));
+}

@@ -36,6 +36,10 @@ pub trait Laned {
     fn has_row(&self) -> bool;
     /// With whom it waits in the database.
     fn key_hash(&self) -> [u8; 16];
+    /// Whether a task that was fetched from the database has still to be looked up before it starts.
+    fn is_to_be_looked_up(&self) -> bool {
+        false
+    }
 }
 
 /// What became of a task that came from the log.

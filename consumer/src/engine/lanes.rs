@@ -109,7 +109,14 @@ impl<T: Laned> Lanes<T> {
                         .take_while(|entry| behind(entry))
                         .count()
             };
-            lane.queue.insert(at, Entry::known(task));
+            let unanswered = u8::from(task.is_to_be_looked_up());
+            lane.queue.insert(
+                at,
+                Entry {
+                    unanswered,
+                    ..Entry::known(task)
+                },
+            );
             self.tasks += 1;
         }
         lane.more = more;

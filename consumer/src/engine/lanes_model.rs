@@ -211,23 +211,21 @@ impl World {
         self.joined.retain(|spot, _| !waits(spot));
     }
 
-    /// A handler is called for a task.
-    pub fn start(&mut self, job: Job) {
+    /// A handler is called for a task, by a worker that has ended others, though that may not be written yet.
+    pub fn start(&mut self, job: Job, over: &BTreeSet<Spot>) {
         let spot = job.spot;
-        assert!(!self.ended.contains(&spot), "{spot:?} has ended already");
+        let is_over = |spot: &Spot| self.ended.contains(spot) || over.contains(spot);
+        assert!(!is_over(&spot), "{spot:?} has ended already");
         let is_parked = self.rows.contains_key(&spot);
         assert!(
             job.parked.is_some() || !is_parked,
             "{spot:?} was read from the log and waits in the database, too"
         );
         let lane = self.lane(spot);
-        assert!(self.running.insert(spot), "{spot:?} runs already");
-        if matches!(lane, LaneKey::Alone(_)) {
-            return;
-        }
+        assert!(!self.running.contains(&spot), "{spot:?} runs already");
         let taken = self.taken.get(&spot).copied().unwrap_or(0);
         for (&other, plan) in &self.plans {
-            if other == spot || self.lane(other) != lane || self.ended.contains(&other) {
+            if other == spot || self.lane(other) != lane || is_over(&other) {
                 continue;
             }
             assert!(
@@ -241,6 +239,7 @@ impl World {
                     .is_some_and(|joined| *joined < taken);
             assert!(other > spot || !counts, "{spot:?} starts before {other:?}");
         }
+        self.running.insert(spot);
     }
 
     /// Writes what a flush carries. Returns of each whether it is parked now.

@@ -51,7 +51,7 @@ impl Owner {
 
     fn running_landed(&mut self, lane: LaneKey, spot: Spot, parked: bool) {
         match self.following.remove(&spot) {
-            Some((lane, job, ending)) if parked => self.settle(lane, job, ending),
+            Some((lane, job, ending)) if parked => self.enqueue(lane, job, ending),
             Some((lane, _, Ending::Parked(..))) => {
                 self.lanes.landed(lane);
             }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Instant;
 
 use super::lanes_model::{Due, Ending, Job, Kind, LOG_BOOK, Record, Row, World, in_log};
-use super::{LaneKey, Laned as _, Lanes, Placed, Resolved, Spot};
+use super::{LaneKey, Lanes, Placed, Resolved, Spot};
 
 /// What happens in the air: of whose landing somebody has to hear.
 #[derive(Clone, Copy, Debug)]
@@ -75,6 +75,8 @@ pub struct Owner {
     pub(super) to_ask: Vec<Question>,
     pub(super) asked: Option<(Vec<Question>, Vec<Known>, bool)>,
     pub(super) cancels: BTreeSet<Spot>,
+    /// Tasks that this worker has ended, written or not.
+    pub(super) over: BTreeSet<Spot>,
     pub(super) is_leaving: bool,
 }
 
@@ -104,11 +106,12 @@ impl Owner {
             to_ask: Vec::new(),
             asked: None,
             cancels: BTreeSet::new(),
+            over: BTreeSet::new(),
             is_leaving: false,
         }
     }
 
-    fn may_be_parked(&self, key_hash: [u8; 16]) -> bool {
+    pub(super) fn may_be_parked(&self, key_hash: [u8; 16]) -> bool {
         self.filter.get(&key_hash).is_some_and(|count| *count > 0)
     }
 
@@ -255,6 +258,9 @@ impl Owner {
 
     pub(super) fn settle(&mut self, lane: LaneKey, job: Job, ending: Ending) {
         let spot = job.spot;
+        if matches!(ending, Ending::Done) {
+            assert!(self.over.insert(spot), "{spot:?} is ended twice");
+        }
         if job.parked == Some(Kind::Running) && self.tracked.contains_key(&(spot, true)) {
             let mut batch = self.batch.iter_mut();
             if let Some(record) = batch.find(|record| record.spot == spot && record.from_log) {
@@ -271,7 +277,11 @@ impl Owner {
             }
             return;
         }
-        let becomes = kind_of(ending);
+        self.enqueue(lane, job, ending);
+    }
+
+    pub(super) fn enqueue(&mut self, lane: LaneKey, job: Job, ending: Ending) {
+        let (spot, becomes) = (job.spot, kind_of(ending));
         if becomes.is_some() {
             self.change(job.parked, becomes, job.key_hash);
         }
@@ -333,7 +343,7 @@ impl Owner {
         if self.cancels.contains(&job.spot) {
             self.end_in_lane(lane, job.spot, Ending::Done);
         } else if !put_off {
-            world.start(job);
+            world.start(job, &self.over);
             self.lanes.started(lane);
             self.attempts.insert(job.spot, lane);
         } else if lane == LaneKey::Partition {

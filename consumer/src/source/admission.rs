@@ -106,6 +106,7 @@ pub(super) fn admit_parked(
     let tenant = floor.tenant(event.tenant);
     let job = Job {
         submitted_at: event.submitted_at,
+        dedup: event.dedup_hash().map(|hash| hash.0),
         ..job_of(token, parked, task_type, tenant, event.deadline)
     };
     if found == Found::Nobody {

@@ -6,7 +6,7 @@
 use std::time::{Duration, Instant};
 
 use millrace_store::position::{self, Suspect};
-use millrace_store::{Purpose, Trouble};
+use millrace_store::Trouble;
 
 use super::owner::Owner;
 use crate::engine::{AloneEnd, Laned as _, Spot};
@@ -27,23 +27,16 @@ impl Owner {
         let Some(offer) = self.floor.careful.queue.pop_front() else {
             return;
         };
-        let Some((claim, suspect)) = self.at_work(offer.partition).and_then(|running| {
-            let spot = running.lanes.next(offer.lane)?.spot();
-            let suspect = Suspect {
-                log_book: spot.log_book,
-                offset: spot.offset,
-                starts: running.careful.starts(),
-            };
-            (running.token == offer.token && running.careful.alone() == Some(spot))
-                .then_some((running.fence.claim, suspect))
-        }) else {
+        let Some((claim, suspect)) = self.permitted(offer) else {
+            self.withdraw_permit(offer);
             return;
         };
         self.floor.careful.current = Some(offer);
         let (work, back) = (self.claims.clone(), self.floor.news.clone());
+        let pool = self.floor.pool.clone();
         tokio::spawn(async move {
             let note = async {
-                let mut connection = work.database.connect(Purpose::Operations).await?;
+                let mut connection = pool.acquire().await?;
                 let (consumer, partition) = (&work.consumer, offer.partition);
                 position::note_suspect(&mut connection, consumer, partition, claim, suspect).await
             };
@@ -56,6 +49,31 @@ impl Owner {
             // The owner is gone only at the very end.
             let _ = back.send(News::Noted(Noted { offer, ours }));
         });
+    }
+
+    /// The task that is to run alone, while it is still the first of its lane.
+    fn permitted(&mut self, offer: Offer) -> Option<(uuid::Uuid, Suspect)> {
+        let running = self.at_work(offer.partition)?;
+        let spot = running.lanes.next(offer.lane)?.spot();
+        let suspect = Suspect {
+            log_book: spot.log_book,
+            offset: spot.offset,
+            starts: running.careful.starts(),
+        };
+        (running.token == offer.token && running.careful.alone() == Some(spot))
+            .then_some((running.fence.claim, suspect))
+    }
+
+    /// The task that was to run alone has ended meanwhile, or an earlier one of its key has come before it.
+    fn withdraw_permit(&mut self, offer: Offer) {
+        let alone = self
+            .at_work(offer.partition)
+            .filter(|running| running.token == offer.token)
+            .and_then(|running| running.careful.alone());
+        if let Some(spot) = alone {
+            self.alone_ended(offer.partition, spot, AloneEnd::NotStarted);
+        }
+        self.offer(offer.partition, offer.lane);
     }
 
     /// The note is written: the task runs, or has been started often enough.
@@ -84,14 +102,24 @@ impl Owner {
                 return;
             }
         }
-        tracing::warn!(
-            partition = offer.partition,
-            offset = spot.offset,
-            "running a task alone: workers have died in this partition"
-        );
+        let Some((_, suspect)) = self.permitted(offer) else {
+            self.withdraw_permit(offer);
+            return;
+        };
+        let (partition, offset, starts) = (offer.partition, spot.offset, suspect.starts);
+        if starts > 1 {
+            tracing::warn!(
+                partition,
+                offset,
+                starts,
+                "running a task alone: workers have died while it ran"
+            );
+        } else {
+            tracing::debug!(partition, offset, "running a task alone");
+        }
         match self.begin(offer, Instant::now(), true) {
             Some(order) => self.floor.attempts.start(vec![order]),
-            None => self.alone_ended(offer.partition, spot, AloneEnd::NotStarted),
+            None => self.withdraw_permit(offer),
         }
     }
 
@@ -117,6 +145,7 @@ impl Owner {
             tracing::info!(partition, "tasks of this partition run side by side again");
         }
         self.floor.careful.ended(partition);
+        self.offer_held();
     }
 
     /// Notes that are of no use any more are taken away; nothing of their partitions starts before.
@@ -132,9 +161,10 @@ impl Owner {
             running.is_clearing = true;
             let (token, claim) = (running.token, running.fence.claim);
             let (work, back) = (self.claims.clone(), self.floor.news.clone());
+            let pool = self.floor.pool.clone();
             tokio::spawn(async move {
                 let cleared = async {
-                    let mut connection = work.database.connect(Purpose::Operations).await?;
+                    let mut connection = pool.acquire().await?;
                     position::clear_suspect(&mut connection, &work.consumer, partition, claim).await
                 };
                 let done = match tokio::time::timeout(DEADLINE, cleared).await {

@@ -185,6 +185,12 @@ impl Owner {
             return;
         };
         running.hold(&job);
+        if !self.floor.kept_days.contains(&event.task_id.birth_day()) {
+            // It is not run; the flush has the last word, by the database's clock.
+            let ending = Ending::Repeat(job.key_hash);
+            running.settle(lane, job, ending);
+            return;
+        }
         let offset = Offset(job.spot().offset);
         let settled_before = running.may_be_settled(offset);
         if let Some(run_at) = event.run_at
@@ -252,6 +258,9 @@ impl Owner {
             return;
         };
         let dedup = job.dedup.map(|hash| (hash, decoded.event().fingerprint()));
+        // Of one that was fetched, the key's other tasks stand before it or behind it already.
+        let key_may_wait = key_may_wait && job.parked.is_none();
+        let settled_before = settled_before && job.parked.is_none();
         let question = Question {
             partition,
             log_book: spot.log_book,

@@ -10,14 +10,14 @@ use std::time::{Duration, Instant};
 
 use millrace_schemas::TaskId;
 use millrace_store::parked::{self, Parked, Wake, Waking, WokenKey};
-use millrace_store::{DeadLetter, Due, Ending, ParkKind, Purpose, Reason, Trouble};
+use millrace_store::{DeadLetter, Due, Ending, ParkKind, Reason, Trouble};
 use uuid::Uuid;
 
 use super::admission::{Admitted, admit_parked};
 use super::owner::Owner;
 use super::partition::Running;
 use super::standing::Standing;
-use crate::engine::{LaneKey, Pressure, Spot};
+use crate::engine::{LaneKey, Laned as _, Pressure, Spot};
 use crate::work::floor::News;
 use crate::work::job::Job;
 use crate::work::waking::Woken;
@@ -66,12 +66,13 @@ impl Owner {
         self.floor.waking.asking = true;
         let controls = self.floor.controls.clone();
         let (work, back) = (self.claims.clone(), self.floor.news.clone());
+        let pool = self.floor.pool.clone();
         tokio::spawn(async move {
             let types: Vec<String> = controls.paused_types.iter().cloned().collect();
             let tenants: Vec<String> = controls.paused_tenants.iter().cloned().collect();
             let cancels: Vec<TaskId> = controls.cancels.iter().copied().collect();
             let asked = async {
-                let mut connection = work.database.connect(Purpose::Operations).await?;
+                let mut connection = pool.acquire().await?;
                 let waking = Waking {
                     claims: &claims,
                     busy: &busy,
@@ -224,8 +225,20 @@ impl Owner {
             };
             let more = key.more || running.parked_while_asking.contains(&key.key_hash);
             let more = more && matches!(lane, LaneKey::Key(_));
+            let mut to_ask = Vec::new();
+            for job in &jobs {
+                if job.is_to_be_looked_up()
+                    && let Some(hash) = job.dedup
+                    && running.keyed.enter(hash, lane, job.spot())
+                {
+                    to_ask.push(job.spot());
+                }
+            }
             if running.wake(lane, jobs, more, now) {
                 self.offer(partition, lane);
+            }
+            for spot in to_ask {
+                self.ask_again(partition, lane, spot);
             }
         }
     }

@@ -5,11 +5,14 @@
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use millrace_schemas::TaskId;
+use millrace_schemas::{Day, TaskId};
+use millrace_store::days::Retention;
 use millrace_telemetry::{AttemptBatch, HandlerMetrics, LatencyBatch};
+use sqlx::PgPool;
 use tokio::sync::{mpsc, watch};
 
 use super::attempts::{Attempts, Offer};
@@ -55,6 +58,8 @@ pub struct Floor {
     pub waking: WakeClock,
     /// Where answers to questions beside the loop go.
     pub news: mpsc::UnboundedSender<News>,
+    /// Connections for such questions.
+    pub pool: PgPool,
     /// Tasks that may be killing their worker, and the one that runs alone.
     pub careful: CarefulQueue,
     /// Lanes whose first task may not start yet; offered again at the next tick.
@@ -63,6 +68,9 @@ pub struct Floor {
     pub cancelled: Vec<TaskId>,
     /// The system's clock at the last look, microseconds since the Unix epoch.
     pub wall_micros: i64,
+    /// Days whose results are kept, by this machine's clock.
+    pub kept_days: RangeInclusive<Day>,
+    retention: Retention,
     /// The monotonic clock at the last look.
     pub now: Instant,
     waiting: BinaryHeap<Reverse<Waiting>>,
@@ -106,8 +114,12 @@ pub struct FloorParts {
     pub panel: ControlPanel,
     /// Where answers to questions beside the loop go.
     pub news: mpsc::UnboundedSender<News>,
+    /// Connections for such questions.
+    pub pool: PgPool,
     /// Metrics by type.
     pub metrics: HandlerMetrics,
+    /// How long results are kept: what is older is not run.
+    pub retention: Retention,
 }
 
 /// Tasks that run one at a time, alone in the process where possible, so that a crash speaks against them only.
@@ -182,10 +194,13 @@ impl Floor {
             reports: Reports::default(),
             waking: WakeClock::default(),
             news: parts.news,
+            pool: parts.pool,
             careful: CarefulQueue::default(),
             held: Vec::new(),
             cancelled: Vec::new(),
             wall_micros: wall_micros(),
+            kept_days: kept_days(parts.retention, wall_micros()),
+            retention: parts.retention,
             now: Instant::now(),
             waiting: BinaryHeap::new(),
             random: high ^ low,
@@ -200,6 +215,7 @@ impl Floor {
     pub fn look_up(&mut self) -> bool {
         self.wall_micros = wall_micros();
         self.now = Instant::now();
+        self.kept_days = kept_days(self.retention, self.wall_micros);
         if self.policies_heard.has_changed().unwrap_or(false) {
             self.policies = self.policies_heard.borrow_and_update().clone();
         }
@@ -300,6 +316,11 @@ impl Floor {
             self.metrics.of(task_type).running(*running);
         }
     }
+}
+
+fn kept_days(retention: Retention, wall_micros: i64) -> RangeInclusive<Day> {
+    let now_ms = u64::try_from(wall_micros / 1_000).unwrap_or(0);
+    retention.window(Day::from_unix_ms(now_ms))
 }
 
 fn wall_micros() -> i64 {

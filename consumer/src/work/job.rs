@@ -58,6 +58,11 @@ impl Laned for Job {
     fn key_hash(&self) -> [u8; 16] {
         self.key_hash
     }
+
+    /// One that was parked behind others does not own its deduplication key yet.
+    fn is_to_be_looked_up(&self) -> bool {
+        self.parked == Some(ParkKind::Behind) && self.dedup.is_some()
+    }
 }
 
 impl Job {

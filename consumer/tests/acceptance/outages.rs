@@ -145,7 +145,7 @@ fn forget_peak() {
 async fn assert_exact(stage: &Stage, sent: usize) -> BTreeMap<usize, i16> {
     let mut connection = stage.connect().await.unwrap();
     let rows: Vec<(i64, String, i16, i16)> =
-        sqlx::query_as("SELECT (result->>'n')::bigint, status, run, attempts FROM task_results")
+        sqlx::query_as("SELECT (result->>'n')::bigint, status::text, run, attempts FROM task_results")
             .fetch_all(&mut connection)
             .await
             .unwrap();

@@ -2,6 +2,8 @@
 //! Postgres, with workers inside the test so that it sees what its handlers do.
 #![expect(clippy::unwrap_used, reason = "a test states what must hold")]
 
+mod cancel;
+mod endings;
 mod order;
 mod parked;
 mod scene;

@@ -1,19 +1,11 @@
 //! The ends of parked tasks in the books: below the position, beyond it, in parts, and of another log.
 
-use std::time::Duration;
-
 use millrace_schemas::TaskEvent;
-use millrace_store::Outcome::{DeadLetter as Dead, Duplicate, Parked, Result as Done};
-use millrace_store::{
-    Counts, DeadLetter, Due, Ending, Headers, Outcome, Output, ParkKind, Reason, audit,
-};
+use millrace_store::Outcome::{DeadLetter as Dead, Parked, Result as Done};
+use millrace_store::{Counts, DeadLetter, Ending, Output, Reason, audit};
 
-use crate::aside::{
-    follows, key, land_share, land_to, ordered, parking, parks, retries, settles, share_to,
-    time_passes, wake,
-};
-use crate::events::{event, events, keyed, record};
-use crate::severed::{Break, Wire};
+use crate::aside::{follows, key, land_share, land_to, ordered, retries, settles, share_to, wake};
+use crate::events::{event, events, record};
 use crate::world::{World, records};
 
 const ROWS: &str = "SELECT count(*) FROM parked_tasks";

@@ -4,17 +4,14 @@ use std::time::Duration;
 
 use millrace_schemas::TaskEvent;
 use millrace_store::Outcome::{DeadLetter as Dead, Duplicate, Parked, Result as Done};
-use millrace_store::{
-    Counts, DeadLetter, Due, Ending, Headers, Outcome, Output, ParkKind, Reason, audit,
-};
+use millrace_store::{Counts, DeadLetter, Due, Ending, Headers, Outcome, Output, ParkKind, Reason};
 
 use crate::aside::{
-    follows, key, land_share, land_to, ordered, parking, parks, retries, settles, share_to,
-    time_passes, wake,
+    follows, key, land_to, ordered, parking, parks, retries, settles, time_passes, wake,
 };
-use crate::events::{event, events, keyed, record};
+use crate::events::{event, keyed, record};
 use crate::severed::{Break, Wire};
-use crate::world::{World, records};
+use crate::world::World;
 
 const ROWS: &str = "SELECT count(*) FROM parked_tasks";
 const KEYS: &str = "SELECT count(*) FROM parked_keys";
