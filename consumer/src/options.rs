@@ -12,8 +12,8 @@ use millrace_settings::{
 };
 use millrace_store::days::Retention;
 
-use crate::ops::dead_letters::args::DeadLettersArgs;
 use crate::handlers::PolicyArgs;
+use crate::ops::dead_letters::args::DeadLettersArgs;
 use crate::source::claims::Start;
 
 mod pausing;

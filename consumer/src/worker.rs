@@ -22,10 +22,10 @@ use crate::engine::Charge;
 use crate::exit_code::{Refusal, WithCode};
 use crate::handlers::{Executor, ExecutorOptions, LOOK_AGAIN, Policies, Prepared, Registry};
 use crate::options::RunArgs;
+use crate::outbox::{Outbox, dlq_topic};
 use crate::source::claims::Claims;
 use crate::source::context::{GroupContext, hear_of_log_changes};
 use crate::source::owner::{Ended, Gauges, Owner, OwnerSettings, Work};
-use crate::outbox::{Outbox, dlq_topic};
 use crate::work::attempts::Attempts;
 use crate::work::controls::ControlPanel;
 use crate::work::floor::{Floor, FloorParts};
@@ -144,8 +144,12 @@ pub async fn run_until(
         stuck_after: args.stuck_after,
         most_parked: args.max_parked.into(),
     };
-    let (work, following) = work(args, registry, policies, &database, &consumer, retention, &decoders)?;
-    gauges.consumer.partition_parked_limit(args.max_parked.into());
+    let (work, following) = work(
+        args, registry, policies, &database, &consumer, retention, &decoders,
+    )?;
+    gauges
+        .consumer
+        .partition_parked_limit(args.max_parked.into());
     let outbox = Outbox {
         database: database.clone(),
         consumer: consumer.clone(),
@@ -158,7 +162,9 @@ pub async fn run_until(
     };
     let outbox = tokio::spawn(outbox.run(listening.clone()));
     let writer = || Writer::new(database.clone(), consumer.clone(), retention);
-    let owner = Owner::new(settings, claims, decoders, writer, heard, gauges, health, work);
+    let owner = Owner::new(
+        settings, claims, decoders, writer, heard, gauges, health, work,
+    );
     let ending = owner.run(stop).await;
     upkeep.abort();
     following.abort();

@@ -151,7 +151,8 @@ fn judged(draft: &Draft<'_>, owners: &mut Owners, present: &Present, now: i64) -
     // Only a task that runs, or waits to run, owns its key: a repeat of one that was set aside is judged on its
     // own. One that waits behind others does not own it yet, for an earlier task with the key may run in
     // memory at this moment; later ones wait behind it.
-    let is_behind = matches!(&draft.fate, Fate::Parked(parking) if parking.kind == ParkKind::Behind);
+    let is_behind =
+        matches!(&draft.fate, Fate::Parked(parking) if parking.kind == ParkKind::Behind);
     if let Some(hash) = hash.filter(|_| !is_behind) {
         owners.own(hash, id, draft.fingerprint);
     }

@@ -53,10 +53,11 @@ pub use books::{Counts, Outcome};
 pub use connection::{AddressError, Database, Purpose};
 pub use copy::{Body, CopyBuffer, RESULT_COLUMNS, ResultRow, Status};
 pub use fence::FenceLoss;
-pub use migrations::{MigrationError, migrate};
 pub use headers::Headers;
+pub use migrations::{MigrationError, migrate};
 pub use rows::{
-    Advance, DeadLetter, Due, Ending, Flush, Origin, Output, ParkKind, Parking, Reason, Settling, Share, storable,
+    Advance, DeadLetter, Due, Ending, Flush, Origin, Output, ParkKind, Parking, Reason, Settling,
+    Share, storable,
 };
 pub use trouble::Trouble;
 pub use writer::{End, Incidents, ShareEnd, Writer};

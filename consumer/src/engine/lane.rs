@@ -107,6 +107,8 @@ pub(super) struct Lane<T> {
     pub(super) head: Head,
     /// The database holds tasks of this key that come behind those in the queue.
     pub(super) more: bool,
+    /// All that it held of this key was brought here.
+    pub(super) is_fetched: bool,
     /// Whether earlier tasks of the key wait there is unknown, and the next that comes has to find out.
     pub(super) is_unsure: bool,
     /// Tasks on their way into the database.
@@ -121,6 +123,7 @@ impl<T> Lane<T> {
             queue: VecDeque::new(),
             head: Head::Still,
             more: false,
+            is_fetched: false,
             is_unsure: true,
             landing: 0,
             since: now,

@@ -76,8 +76,8 @@ impl<T: Laned> Lanes<T> {
 
     /// Takes in tasks that were fetched from the database, ascending; `more` says that others were left there.
     /// They come before everything that has not begun. What is here already is not taken twice. Returns
-    /// whether the lane's first task may start; `None`, and the tasks are dropped, when the lane has given some
-    /// of the key away since: what was read is not all there is.
+    /// whether the lane's first task may start; `None`, and the tasks are dropped, where [`Lanes::has_given`]
+    /// holds: what was read is not all there is.
     pub fn wake(
         &mut self,
         key: LaneKey,
@@ -85,16 +85,19 @@ impl<T: Laned> Lanes<T> {
         more: bool,
         now: Instant,
     ) -> Option<bool> {
-        let lane = self.lanes.entry(key).or_insert_with(|| Lane::new(now));
-        if lane.landing > 0 || lane.more {
+        if self.has_given(key) {
             return None;
         }
+        let lane = self.lanes.entry(key).or_insert_with(|| Lane::new(now));
+        lane.is_fetched = !more;
         let begun = usize::from(lane.head != Head::Still).min(lane.queue.len());
         for task in tasks {
             let spot = task.spot();
             if let Some(entry) = lane.queue.iter_mut().find(|e| e.task.spot() == spot) {
                 // Read from the log again, and not looked up yet: it will leave, and its row stays.
-                entry.vouches |= entry.unanswered > 0 && !entry.task.has_row();
+                let leaves = entry.unanswered > 0 && !entry.task.has_row();
+                entry.vouches |= leaves;
+                lane.is_fetched &= !leaves;
                 continue;
             }
             let behind = |entry: &Entry<T>| !entry.task.joins_last() && entry.task.spot() < spot;
@@ -126,16 +129,26 @@ impl<T: Laned> Lanes<T> {
         Some(may_start)
     }
 
+    /// Whether a task waits for its look-up. An answer about any other is about a former stay of it here.
+    #[must_use]
+    pub fn is_to_be_known(&self, key: LaneKey, spot: Spot) -> bool {
+        let lane = self.lanes.get(&key);
+        let entry = lane.and_then(|lane| lane.queue.iter().find(|e| e.task.spot() == spot));
+        entry.is_some_and(|entry| entry.unanswered > 0)
+    }
+
     /// Takes in that a task was looked up; `parked` says that tasks of its key wait in the database.
     pub fn known(&mut self, key: LaneKey, spot: Spot, parked: bool) -> Resolved<T> {
         let Some(lane) = self.lanes.get_mut(&key) else {
             return Resolved::Waits;
         };
-        let Some(at) = lane.queue.iter().position(|e| e.task.spot() == spot) else {
+        let asked = |entry: &Entry<T>| entry.task.spot() == spot && entry.unanswered > 0;
+        let Some(at) = lane.queue.iter().position(asked) else {
             return Resolved::Waits;
         };
-        // Those that wait there may have been fetched meanwhile: then they stand before it.
-        let fetched = !lane.more && lane.queue.iter().take(at).any(|e| e.task.has_row());
+        // Those that wait there may have been fetched meanwhile, and this one may be one of them.
+        let has_row = |entry: &Entry<T>| entry.task.has_row();
+        let fetched = lane.is_fetched && !lane.more || lane.queue.get(at).is_some_and(has_row);
         if parked && !fetched {
             let given: Vec<T> = lane.queue.drain(at..).map(|entry| entry.task).collect();
             self.tasks -= given.len();
@@ -144,7 +157,7 @@ impl<T: Laned> Lanes<T> {
             return Resolved::Park(given);
         }
         if let Some(entry) = lane.queue.get_mut(at) {
-            entry.unanswered = entry.unanswered.saturating_sub(1);
+            entry.unanswered -= 1;
             entry.vouches &= entry.unanswered > 0;
         }
         if at == 0 && lane.may_start() {
@@ -279,11 +292,11 @@ impl<T: Laned> Lanes<T> {
     /// Takes in that a task of this lane has landed in the database. Returns whether the lane is over while
     /// the database holds tasks of its key: the next are to be fetched from there.
     pub fn landed(&mut self, key: LaneKey) -> bool {
+        self.landed.insert(key);
         let Some(lane) = self.lanes.get_mut(&key) else {
             return false;
         };
         lane.landing = lane.landing.saturating_sub(1);
-        self.landed.insert(key);
         self.tidy(key)
     }
 
@@ -308,25 +321,18 @@ impl<T: Laned> Lanes<T> {
             .any(|lane| lane.head == Head::Waiting || lane.landing > 0)
     }
 
-    /// Whether tasks of a lane are on their way into the database, or have landed there since
-    /// [`Lanes::busy_keys`]: an answer may have been read before that.
-    #[must_use]
-    pub fn has_landing(&self, key: LaneKey) -> bool {
-        let lane = self.lanes.get(&key);
-        lane.is_some_and(|lane| lane.landing > 0) || self.landed.contains(&key)
-    }
-
     /// Whether it is known of a key whether tasks of it wait in the database, or a task in its lane is to tell.
     #[must_use]
     pub fn is_sure(&self, key: LaneKey) -> bool {
         self.lanes.get(&key).is_some_and(|lane| !lane.is_unsure)
     }
 
-    /// Whether a lane has given tasks to the database that are not back: others of its key go there, too.
+    /// Whether a lane has given tasks to the database that are not back, or some have landed there since
+    /// [`Lanes::busy_keys`]: an answer may have been read before that, and others of its key go there, too.
     #[must_use]
     pub fn has_given(&self, key: LaneKey) -> bool {
         let lane = self.lanes.get(&key);
-        lane.is_some_and(|lane| lane.more || lane.landing > 0)
+        lane.is_some_and(|lane| lane.more || lane.landing > 0) || self.landed.contains(&key)
     }
 
     /// Keys of lanes of whose tasks some have rows, or that have given tasks away: not to be fetched now. Call it

@@ -180,10 +180,6 @@ impl World {
         }
     }
 
-    pub fn is_delayed(&self, spot: Spot) -> bool {
-        self.plan(spot).run_at > 0
-    }
-
     fn moment(&mut self) -> u64 {
         self.moments += 1;
         self.moments
@@ -192,8 +188,12 @@ impl World {
     /// A worker has read a task from the log.
     pub fn take(&mut self, spot: Spot) {
         let moment = self.moment();
-        if !self.settled.contains(&spot.offset) {
-            self.taken.insert(spot, moment);
+        if self.settled.contains(&spot.offset) {
+            return;
+        }
+        self.taken.insert(spot, moment);
+        if self.plan(spot).run_at <= self.now {
+            self.join(spot);
         }
     }
 
@@ -215,7 +215,9 @@ impl World {
     pub fn start(&mut self, job: Job, over: &BTreeSet<Spot>) {
         let spot = job.spot;
         let is_over = |spot: &Spot| self.ended.contains(spot) || over.contains(spot);
-        assert!(!is_over(&spot), "{spot:?} has ended already");
+        // One that the database refused to park is stopped only when its worker hears of it.
+        let ends = is_over(&spot) && !self.plan(spot).unstorable;
+        assert!(!ends, "{spot:?} has ended already");
         let is_parked = self.rows.contains_key(&spot);
         assert!(
             job.parked.is_some() || !is_parked,

@@ -77,6 +77,8 @@ pub struct Owner {
     pub(super) cancels: BTreeSet<Spot>,
     /// Tasks that this worker has ended, written or not.
     pub(super) over: BTreeSet<Spot>,
+    /// What was settled at the claim: an ending of what is read again there changes nothing.
+    pub(super) settled_before: BTreeSet<i64>,
     pub(super) is_leaving: bool,
 }
 
@@ -107,6 +109,7 @@ impl Owner {
             asked: None,
             cancels: BTreeSet::new(),
             over: BTreeSet::new(),
+            settled_before: world.settled.clone(),
             is_leaving: false,
         }
     }
@@ -139,7 +142,6 @@ impl Owner {
             self.settle(lane, job, ending);
             return;
         }
-        world.join(spot);
         let key_may_wait = matches!(lane, LaneKey::Key(_))
             && !self.lanes.is_sure(lane)
             && self.may_be_parked(job.key_hash);
@@ -202,7 +204,14 @@ impl Owner {
 
     fn known(&mut self, question: &Question, known: Known) {
         let (lane, spot) = (question.lane, question.spot);
-        if known.settled {
+        if !self.lanes.is_to_be_known(lane, spot) {
+            return;
+        }
+        let is_fetched = self
+            .lanes
+            .get_mut(lane, spot)
+            .is_some_and(|job| job.parked.is_some());
+        if known.settled && !is_fetched {
             self.end_in_lane(lane, spot, Ending::Known);
         } else if known.repeats {
             self.end_in_lane(lane, spot, Ending::Done);
@@ -258,7 +267,8 @@ impl Owner {
 
     pub(super) fn settle(&mut self, lane: LaneKey, job: Job, ending: Ending) {
         let spot = job.spot;
-        if matches!(ending, Ending::Done) {
+        let is_repeat = job.parked.is_none() && self.settled_before.contains(&spot.offset);
+        if matches!(ending, Ending::Done) && !is_repeat {
             assert!(self.over.insert(spot), "{spot:?} is ended twice");
         }
         if job.parked == Some(Kind::Running) && self.tracked.contains_key(&(spot, true)) {

@@ -5,8 +5,8 @@
 
 use std::time::{Duration, Instant};
 
-use millrace_store::position::{self, Suspect};
 use millrace_store::Trouble;
+use millrace_store::position::{self, Suspect};
 
 use super::owner::Owner;
 use crate::engine::{AloneEnd, Laned as _, Spot};
@@ -153,7 +153,10 @@ impl Owner {
         for (partition, running) in self.owned.running_mut() {
             let careful = &mut running.careful;
             if running.at_end && running.lanes.is_empty() && careful.nothing_pending(now) {
-                tracing::info!(partition, "nothing is pending: tasks of this partition run side by side again");
+                tracing::info!(
+                    partition,
+                    "nothing is pending: tasks of this partition run side by side again"
+                );
             }
             if !careful.to_clear() || running.is_clearing {
                 continue;

@@ -62,9 +62,8 @@ impl Owner {
         let task_id = job.task.task_id;
         job.age += took;
         let after = decide(job, policy, attempt, end, chance);
-        if attempt.reported {
-            self.floor.reports.remove(task_id);
-        }
+        // Also one that was not shown itself: the wait before it may have been.
+        self.floor.reports.remove(task_id);
         match after {
             After::End(ending) => {
                 let Some(running) = self.token_mut(partition, attempt.offer.token) else {

@@ -207,7 +207,7 @@ impl Owner {
         // The lane knows more than the tables, as long as there is one.
         let key_may_wait = match lane {
             LaneKey::Key(hash) => {
-                !running.lanes.has(lane) && running.parked.keys.may_contain(&hash)
+                !running.lanes.is_sure(lane) && running.parked.keys.may_contain(&hash)
             }
             LaneKey::Partition | LaneKey::Alone(_) => false,
         };

@@ -37,10 +37,14 @@ impl ParkedHere {
         key_hash: &[u8; 16],
     ) {
         match (waits_with_key(was), waits_with_key(becomes)) {
-            (false, true) => self.note(key_hash),
-            (true, false) => self.unnote(key_hash),
+            (false, true) => self.keys.insert(key_hash),
+            (true, false) => {
+                self.keys.remove(key_hash);
+            }
             (true, true) | (false, false) => {}
         }
+        // One for later waits with nobody, and is a row like any other.
+        self.tasks += i64::from(becomes.is_some()) - i64::from(was.is_some());
     }
 }
 

@@ -313,9 +313,8 @@ impl Running {
         }
         let repeats = matches!(ending, Ending::Repeat(_));
         let cancelled = matches!(ending, Ending::Cancelled).then_some(job.task.task_id);
-        let is_heard = job.dedup.is_some()
-            || cancelled.is_some()
-            || self.careful.alone() == Some(job.spot());
+        let is_heard =
+            job.dedup.is_some() || cancelled.is_some() || self.careful.alone() == Some(job.spot());
         if becomes.is_some() || repeats || job.parked.is_some() || is_heard {
             let tracked = Tracked {
                 lane,
@@ -501,6 +500,11 @@ impl Running {
         self.batch
             .retain(|(record, _)| !matches!(record.ending, Ending::Payload));
         for (lane, job) in self.lanes.keep_running() {
+            // Later tasks of the partition do not ask for parked ones: it comes again from the log, before them.
+            if lane == LaneKey::Partition {
+                self.let_go(&job);
+                continue;
+            }
             let ending = job.parking(ParkKind::Retry, Due::In(std::time::Duration::ZERO));
             self.settle(lane, job, ending);
         }

@@ -70,6 +70,7 @@ impl Owner {
             job.attempts += u16::from(matches!(ending, Ending::Payload));
             running.settle(lane, job, ending);
             if !next {
+                self.lane_moved(partition, lane, false);
                 return;
             }
         }
@@ -205,12 +206,21 @@ impl Owner {
         let Some((job, next)) = running.lanes.remove(lane, spot) else {
             return;
         };
+        let task_id = job.task.task_id;
         running.settle(lane, job, ending);
+        self.floor.reports.remove(task_id);
         self.lane_moved(partition, lane, next);
     }
 
     /// A lane has lost its first task: the next may start, or the rest of the key is in the database.
     pub(super) fn lane_moved(&mut self, partition: i32, lane: LaneKey, next: bool) {
+        let heir = self
+            .at_work(partition)
+            .and_then(|running| running.lanes.to_ask(lane));
+        if let Some(spot) = heir {
+            // The one that was to tell whether some of the key wait in the database has left before its answer.
+            self.ask_again(partition, lane, spot);
+        }
         if next {
             self.offer(partition, lane);
         } else if let LaneKey::Key(hash) = lane

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use millrace_store::progress::State;
 use millrace_store::Ending;
+use millrace_store::progress::State;
 
 use super::owner::{Owner, OwnerError};
 use super::standing::Standing;
@@ -50,7 +50,14 @@ impl Owner {
             else {
                 continue;
             };
-            if let Some(outcome) = known.settled {
+            if !running.lanes.is_to_be_known(asked.lane, spot) {
+                continue;
+            }
+            let is_fetched = running
+                .lanes
+                .get_mut(asked.lane, spot)
+                .is_some_and(|job| job.parked.is_some());
+            if let Some(outcome) = known.settled.filter(|_| !is_fetched) {
                 running.careful.gone(spot);
                 self.end_in_lane(partition, asked.lane, spot, Ending::Known(outcome));
                 continue;
@@ -221,7 +228,10 @@ impl Owner {
         };
         for (_, running) in self.owned.running_mut() {
             for (lane, jobs) in running.lanes.trim(LANE_DEPTH, before) {
-                tracing::debug!(tasks = jobs.len(), "a slow key keeps its later tasks in the database");
+                tracing::debug!(
+                    tasks = jobs.len(),
+                    "a slow key keeps its later tasks in the database"
+                );
                 running.give_away(lane, jobs);
             }
         }
@@ -240,7 +250,11 @@ impl Owner {
             if !running.is_full && (parked >= most || running.deep_key) {
                 running.is_full = true;
                 pause.push(*partition);
-                tracing::warn!(partition, parked, "too many tasks wait in the database: the partition is read no further until there are fewer");
+                tracing::warn!(
+                    partition,
+                    parked,
+                    "too many tasks wait in the database: the partition is read no further until there are fewer"
+                );
             } else if running.is_full && parked < most - most / 10 && !running.deep_key {
                 running.is_full = false;
                 if !running.held_back && !pressed {

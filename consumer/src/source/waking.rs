@@ -263,6 +263,7 @@ impl Owner {
                     || running.lanes.has_given(lane)
                     || running.parked_while_asking.contains(&job.key_hash);
                 if behind {
+                    running.lanes.sent(lane, now);
                     running.hold(&job);
                     let ending = job.parking(ParkKind::Behind, Due::WithKey);
                     running.settle(lane, job, ending);

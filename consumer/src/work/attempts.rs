@@ -13,6 +13,9 @@ use millrace_schemas::Decoders;
 use crate::engine::{KeyHasher, LaneKey, Spot};
 use crate::handlers::{CancelReason, Executor, Signal, Start, Task, TypeIndex};
 
+/// Lanes of one type that start before another type has its turn.
+const TURN: usize = 16;
+
 /// A lane whose first task may start. By the time that its turn comes this may no longer be so.
 #[derive(Debug, Clone, Copy)]
 pub struct Offer {
@@ -59,7 +62,8 @@ impl Attempt {
     /// Whether its handler was called so long ago. Waiting for a thread, or for a batch to fill, is no running.
     #[must_use]
     pub fn has_run_for(&self, limit: Option<Duration>, now: Instant) -> bool {
-        limit.zip(self.signal.began())
+        limit
+            .zip(self.signal.began())
             .is_some_and(|(limit, began)| now.saturating_duration_since(began) >= limit)
     }
 }
@@ -73,6 +77,7 @@ pub struct Attempts {
     running: Vec<usize>,
     limit: usize,
     turn: usize,
+    picked: usize,
     next_ticket: u64,
 }
 
@@ -87,6 +92,7 @@ impl Attempts {
             running: vec![0; types],
             limit: limit.max(1),
             turn: 0,
+            picked: 0,
             next_ticket: 0,
         }
     }
@@ -119,7 +125,8 @@ impl Attempts {
             };
             if let Some(offer) = queue.pop_front() {
                 // The same type goes on for a while: turns cost more than they bring when all are short.
-                if running.is_multiple_of(16) {
+                self.picked = self.picked.wrapping_add(1);
+                if self.picked.is_multiple_of(TURN) {
                     self.turn = at + 1;
                 }
                 return Some((index, offer));

@@ -79,6 +79,9 @@ impl Reports {
 
     /// The task runs no longer and waits for nothing here: its row goes.
     pub fn remove(&mut self, task_id: TaskId) {
+        if self.new.is_empty() && self.shown.is_empty() {
+            return;
+        }
         self.new.remove(&task_id);
         if self.shown.remove(&task_id) {
             self.over.insert(task_id);

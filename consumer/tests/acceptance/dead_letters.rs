@@ -10,13 +10,10 @@ use std::time::{Duration, Instant};
 
 use millrace_consumer::{Context, Policy, TaskError, Worker};
 use millrace_devstack::can_run_apache_kafka;
-use rdkafka::ClientConfig;
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use rdkafka::message::{Headers as _, Message as _};
-use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::copies::copies;
 use crate::evidence::Evidence;
 use crate::sending::{Record, Sender, task};
 use crate::stage::{LETTERS, PARKED, SHORT_SESSIONS, SUCCESSES, Stage};
@@ -150,7 +147,6 @@ async fn every_bad_task_is_found_by_its_reason_and_redriven_once() {
     stage.topics().create(&dlq, 3, &[]).await.unwrap();
     stage.execute(INDEX).await;
     let planted = send(&stage, tasks).await;
-    eprintln!("sent {:?}", began.elapsed());
     let bad = planted.len();
     assert_eq!(bad, tasks / 100);
     let good = i64::try_from(tasks - bad).unwrap();
@@ -158,13 +154,10 @@ async fn every_bad_task_is_found_by_its_reason_and_redriven_once() {
     let before = Evidence::default();
     let worker = stage.work(&SHORT_SESSIONS, handlers(false, &before));
     stage.until(SUCCESSES, good, patience).await;
-    eprintln!("good {:?}", began.elapsed());
     stage
         .until(LETTERS, i64::try_from(bad).unwrap(), patience)
         .await;
-    eprintln!("bad {:?}", began.elapsed());
     assert_found(&stage, &planted).await;
-    eprintln!("checked {:?}", began.elapsed());
     let copied = stage.number("SELECT count(*) FROM outbox").await;
     stage
         .until("SELECT count(*) FROM outbox", 0, patience)
@@ -263,69 +256,6 @@ async fn assert_copied(stage: &Stage, dlq: &str, planted: &Planted) {
         .collect();
     assert!(odd.is_empty(), "{odd:?}");
     assert_eq!(copies.len(), planted.len());
-}
-
-/// Place and reason of every copy in the topic; each has to have all headers that other tools read.
-fn copies(kafka: &str, dlq: &str, origin: &str, wanted: usize) -> BTreeMap<(i32, i64), String> {
-    let reader: BaseConsumer = ClientConfig::new()
-        .set("bootstrap.servers", kafka)
-        .set("group.id", "reader")
-        .set("enable.auto.commit", "false")
-        .create()
-        .unwrap();
-    let mut all = TopicPartitionList::new();
-    for partition in 0..3 {
-        all.add_partition_offset(dlq, partition, Offset::Beginning)
-            .unwrap();
-    }
-    reader.assign(&all).unwrap();
-    let deadline = Instant::now() + Duration::from_secs(60);
-    let mut found = BTreeMap::new();
-    while found.len() < wanted {
-        assert!(
-            Instant::now() < deadline,
-            "{} of {wanted} copies",
-            found.len()
-        );
-        let Some(record) = reader.poll(Duration::from_millis(100)) else {
-            continue;
-        };
-        let record = record.unwrap();
-        assert!(record.payload().is_some_and(|value| !value.is_empty()));
-        let headers: BTreeMap<String, Vec<u8>> = record
-            .headers()
-            .unwrap()
-            .iter()
-            .map(|header| {
-                (
-                    header.key.to_owned(),
-                    header.value.unwrap_or_default().to_vec(),
-                )
-            })
-            .collect();
-        let text = |name: &str| {
-            let value = headers
-                .get(name)
-                .unwrap_or_else(|| panic!("{name} of {headers:?}"));
-            String::from_utf8(value.clone()).unwrap()
-        };
-        let partition: i32 = text("__connect.errors.partition").parse().unwrap();
-        let offset: i64 = text("__connect.errors.offset").parse().unwrap();
-        let reason = text("millrace-reason");
-        assert_eq!(text("__connect.errors.topic"), origin);
-        assert_eq!(text("kafka_dlt-original-topic"), origin);
-        assert_eq!(text("kafka_dlt-exception-fqcn"), reason);
-        assert_eq!(text("millrace-run"), "0");
-        assert!(!text("kafka_dlt-exception-message").is_empty());
-        assert_eq!(headers["kafka_dlt-original-offset"], offset.to_be_bytes());
-        assert_eq!(
-            headers["kafka_dlt-original-partition"],
-            partition.to_be_bytes()
-        );
-        assert!(headers.contains_key("kafka_dlt-original-timestamp"));
-        found.insert((partition, offset), reason);
-    }
-    found
 }
 
 /// By filter, as a person would: dry first, then what can work again, then the rest, which still does not decode.

@@ -11,6 +11,7 @@
     reason = "a test that cannot set up its case has failed"
 )]
 
+mod copies;
 mod dead_letters;
 mod evidence;
 mod group_protocols;

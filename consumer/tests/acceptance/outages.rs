@@ -144,11 +144,12 @@ fn forget_peak() {
 /// As often as planned each task was tried, once it succeeded, and none is missing.
 async fn assert_exact(stage: &Stage, sent: usize) -> BTreeMap<usize, i16> {
     let mut connection = stage.connect().await.unwrap();
-    let rows: Vec<(i64, String, i16, i16)> =
-        sqlx::query_as("SELECT (result->>'n')::bigint, status::text, run, attempts FROM task_results")
-            .fetch_all(&mut connection)
-            .await
-            .unwrap();
+    let rows: Vec<(i64, String, i16, i16)> = sqlx::query_as(
+        "SELECT (result->>'n')::bigint, status::text, run, attempts FROM task_results",
+    )
+    .fetch_all(&mut connection)
+    .await
+    .unwrap();
     assert_eq!(rows.len(), sent);
     let mut found = BTreeMap::new();
     for (n, status, run, attempts) in rows {

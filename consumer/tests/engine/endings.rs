@@ -39,10 +39,16 @@ async fn what_a_handler_returns_is_the_result_of_its_task() {
                     body: payload.iter().rev().copied().collect(),
                 })
             })
-            .register_blocking("blocking", |task: Numbered, _: Context| Ok::<_, TaskError>(task.n + 1))
+            .register_blocking("blocking", |task: Numbered, _: Context| {
+                Ok::<_, TaskError>(task.n + 1)
+            })
     });
     scene
-        .send(&[event("typed", None, 21), event("raw", None, 7), event("blocking", None, 41)])
+        .send(&[
+            event("typed", None, 21),
+            event("raw", None, 7),
+            event("blocking", None, 41),
+        ])
         .await;
     scene.until(SUCCESSES, 3).await;
     for query in [
@@ -98,7 +104,10 @@ async fn what_cannot_succeed_is_a_dead_letter_with_its_reason_and_a_failed_resul
     scene.until(SUCCESSES, 1).await;
     scene.until(RESULTS, 8).await;
     let found = letters(&scene).await;
-    let found: Vec<(&str, i16)> = found.iter().map(|(reason, n)| (reason.as_str(), *n)).collect();
+    let found: Vec<(&str, i16)> = found
+        .iter()
+        .map(|(reason, n)| (reason.as_str(), *n))
+        .collect();
     assert_eq!(
         found,
         [
@@ -122,23 +131,24 @@ async fn what_cannot_succeed_is_a_dead_letter_with_its_reason_and_a_failed_resul
 async fn what_postgres_would_refuse_ends_without_harm_to_others() {
     let scene = Scene::new("engine_refused", 1).await;
     let worker = scene.work(&[], |worker| {
-        worker
-            .register_raw("raw", |payload: Payload, _: Context| async move {
-                let (content_type, body): (&str, Vec<u8>) = match payload.as_ref() {
-                    b"{\"n\":0}" => ("text/pl\0ain", b"a NUL in the media type".to_vec()),
-                    b"{\"n\":1}" => ("application/json", b"{not json".to_vec()),
-                    b"{\"n\":2}" => ("application/json", "[".repeat(100_000).into_bytes()),
-                    b"{\"n\":3}" => ("application/json", b"\"a \\u0000\"".to_vec()),
-                    b"{\"n\":4}" => ("text/plain", vec![0, 159, 146, 150]),
-                    _ => ("text/plain", b"fine".to_vec()),
-                };
-                Ok::<_, TaskError>(Output {
-                    content_type: content_type.into(),
-                    body: body.into(),
-                })
+        worker.register_raw("raw", |payload: Payload, _: Context| async move {
+            let (content_type, body): (&str, Vec<u8>) = match &payload[..] {
+                b"{\"n\":0}" => ("text/pl\0ain", b"a NUL in the media type".to_vec()),
+                b"{\"n\":1}" => ("application/json", b"{not json".to_vec()),
+                b"{\"n\":2}" => ("application/json", "[".repeat(100_000).into_bytes()),
+                b"{\"n\":3}" => ("application/json", b"\"a \\u0000\"".to_vec()),
+                b"{\"n\":4}" => ("text/plain", vec![0, 159, 146, 150]),
+                _ => ("text/plain", b"fine".to_vec()),
+            };
+            Ok::<_, TaskError>(Output {
+                content_type: content_type.into(),
+                body: body.into(),
             })
+        })
     });
-    let mut events: Vec<TaskEvent> = (0..100).map(|n| event("raw", Some(&format!("{}", n % 9)), n)).collect();
+    let mut events: Vec<TaskEvent> = (0..100)
+        .map(|n| event("raw", Some(&format!("{}", n % 9)), n))
+        .collect();
     events.push(TaskEvent {
         tenant: "a\0b".to_owned(),
         ..event("raw", Some("k"), 100)

@@ -3,8 +3,13 @@
 #![expect(clippy::unwrap_used, reason = "a test states what must hold")]
 
 mod cancel;
+mod duplicates;
 mod endings;
+mod long;
+mod modes;
 mod order;
 mod parked;
+mod pauses;
+mod restart;
 mod scene;
 mod trail;

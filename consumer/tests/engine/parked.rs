@@ -62,7 +62,8 @@ fn stubborn(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn finding_6_twenty_thousand_followers_of_a_parked_task_wait_in_the_database_and_keep_order() {
+async fn finding_6_twenty_thousand_followers_of_a_parked_task_wait_in_the_database_and_keep_order()
+{
     let scene = Scene::new("engine_hot_key", 1).await;
     let mut events = vec![event("step", Some("hot"), 0)];
     for n in 1..=20_000 {
@@ -78,12 +79,19 @@ async fn finding_6_twenty_thousand_followers_of_a_parked_task_wait_in_the_databa
     let worker = scene.work(&[], stubborn(&trail, Duration::from_secs(2), stops));
     scene.until(SUCCESSES, 1_000).await;
     // The position is at the log's end, so nothing is held in memory but what is woken now and then.
-    scene.until_within(Duration::from_secs(120), POSITION, 21_001).await;
+    scene
+        .until_within(Duration::from_secs(120), POSITION, 21_001)
+        .await;
     scene.until(PARKED, 20_001).await;
-    until("the first one is tried again and again", || trail.times(0) >= 5).await;
+    until("the first one is tried again and again", || {
+        trail.times(0) >= 5
+    })
+    .await;
     gate.open();
     let began = Instant::now();
-    scene.until_within(Duration::from_secs(240), SUCCESSES, 21_001).await;
+    scene
+        .until_within(Duration::from_secs(240), SUCCESSES, 21_001)
+        .await;
     println!("20,000 followers took {:?}", began.elapsed());
     scene.until(PARKED, 0).await;
     scene.until(KEYS, 0).await;
@@ -106,7 +114,10 @@ async fn finding_6_order_holds_when_the_worker_that_parked_is_killed() {
     let (first, later) = events.split_at(300);
     scene.send(first).await;
     for _ in 0..3 {
-        let worker = scene.work(&[], stubborn(&trail, Duration::from_millis(300), stops.clone()));
+        let worker = scene.work(
+            &[],
+            stubborn(&trail, Duration::from_millis(300), stops.clone()),
+        );
         let before = trail.count();
         scene.until(PARKED, 300).await;
         until("parked tasks are tried", || trail.count() >= before + 20).await;
@@ -120,7 +131,10 @@ async fn finding_6_order_holds_when_the_worker_that_parked_is_killed() {
     scene.until(PARKED, 0).await;
     assert_eq!(worker.stop(), 0);
     trail.assert_key_order();
-    assert!((10..400).all(|n| trail.times(n) == 1), "a follower ran before its time");
+    assert!(
+        (10..400).all(|n| trail.times(n) == 1),
+        "a follower ran before its time"
+    );
     scene.assert_books().await;
 }
 
@@ -133,7 +147,11 @@ async fn finding_6_a_task_for_later_holds_up_nobody_of_its_key_and_joins_when_it
         ..event("step", Some("k"), 0)
     };
     scene
-        .send(&[later, event("step", Some("k"), 1), event("step", Some("k"), 2)])
+        .send(&[
+            later,
+            event("step", Some("k"), 1),
+            event("step", Some("k"), 2),
+        ])
         .await;
     let trail = Trail::default();
     let worker = scene.work(&[], stubborn(&trail, Duration::ZERO, |_| false));
@@ -159,7 +177,11 @@ async fn finding_6_a_task_that_becomes_due_waits_behind_those_of_its_key_that_ar
         ..event("step", Some("k"), 9)
     };
     scene
-        .send(&[event("step", Some("k"), 0), event("step", Some("k"), 1), later])
+        .send(&[
+            event("step", Some("k"), 0),
+            event("step", Some("k"), 1),
+            later,
+        ])
         .await;
     let stops = move |n| n == 0 && !closed.is_open();
     let worker = scene.work(&[], stubborn(&trail, Duration::from_millis(400), stops));
@@ -210,12 +232,19 @@ async fn finding_15_followers_past_their_deadline_expire_without_waking_their_ke
         ..event("step", Some("k"), 1)
     };
     scene
-        .send(&[event("step", Some("k"), 0), late, event("step", Some("k"), 2)])
+        .send(&[
+            event("step", Some("k"), 0),
+            late,
+            event("step", Some("k"), 2),
+        ])
         .await;
     let trail = Trail::default();
     let worker = scene.work(&[], stubborn(&trail, Duration::from_secs(600), |n| n == 0));
     scene
-        .until("SELECT count(*) FROM task_results WHERE status = 'expired'", 1)
+        .until(
+            "SELECT count(*) FROM task_results WHERE status = 'expired'",
+            1,
+        )
         .await;
     scene.until(PARKED, 2).await;
     assert_eq!(trail.count(), 1, "only the first was ever started");
@@ -290,8 +319,14 @@ async fn redrive_all(scene: &Scene) {
         max_redrives: 3,
         decoders: &Decoders::new(),
     };
-    let done = redrive::redrive(&mut connection, &scene.consumer(), &places, terms, &mut journal)
-        .await
-        .unwrap();
+    let done = redrive::redrive(
+        &mut connection,
+        &scene.consumer(),
+        &places,
+        terms,
+        &mut journal,
+    )
+    .await
+    .unwrap();
     assert_eq!(done.redriven.len(), places.len(), "{done:?}");
 }

@@ -91,10 +91,13 @@ impl Scene {
         };
         scene.broker.create_topic(&scene.topic, partitions).unwrap();
         let at = millrace_store::Database::new(&scene.url(), &scene.schema).unwrap();
-        millrace_store::migrate(&at, millrace_store::days::Retention {
-            result_days: 30,
-            dedup_days: 7,
-        })
+        millrace_store::migrate(
+            &at,
+            millrace_store::days::Retention {
+                result_days: 30,
+                dedup_days: 7,
+            },
+        )
         .await
         .unwrap();
         scene
@@ -200,13 +203,10 @@ impl Scene {
 
     pub async fn connect(&self) -> PgConnection {
         let mut connection = PgConnection::connect(&self.url()).await.unwrap();
-        sqlx::query(AssertSqlSafe(format!(
-            "SET search_path TO {}",
-            self.schema
-        )))
-        .execute(&mut connection)
-        .await
-        .unwrap();
+        sqlx::query(AssertSqlSafe(format!("SET search_path TO {}", self.schema)))
+            .execute(&mut connection)
+            .await
+            .unwrap();
         connection
     }
 

@@ -69,7 +69,12 @@ impl Trail {
 
     /// How often the task with this number was begun.
     pub fn times(&self, n: usize) -> usize {
-        self.0.lock().unwrap().iter().filter(|run| run.n == n).count()
+        self.0
+            .lock()
+            .unwrap()
+            .iter()
+            .filter(|run| run.n == n)
+            .count()
     }
 
     /// How many runs have not ended.

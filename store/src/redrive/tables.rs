@@ -165,7 +165,12 @@ pub(super) async fn withdraw_failed_results(
         .await?;
     }
     sqlx::query("DELETE FROM task_cancels WHERE task_id = ANY($1)")
-        .bind(ready.iter().map(|one| uuid_of(one.task_id)).collect::<Vec<_>>())
+        .bind(
+            ready
+                .iter()
+                .map(|one| uuid_of(one.task_id))
+                .collect::<Vec<_>>(),
+        )
         .execute(connection)
         .await?;
     Ok(())
