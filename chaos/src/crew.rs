@@ -27,6 +27,8 @@ const CLIENT: [&str; 4] = [
 ];
 /// Workers of a round, one after another: more than that do not stay alive for some other reason.
 pub const MOST_WORKERS: usize = 100;
+/// A partition that stands still for so long, with nothing to hold it up, ends its worker, which is a complaint.
+const STUCK_AFTER: &str = "40s";
 const LEAVE: Duration = Duration::from_secs(30);
 
 /// What all workers of a round share.
@@ -331,7 +333,12 @@ impl Crew {
         for property in CLIENT {
             command.args(["-X", property]);
         }
-        command.args(["--metrics-listen", "127.0.0.1:0"]);
+        command.args([
+            "--metrics-listen",
+            "127.0.0.1:0",
+            "--stuck-after",
+            STUCK_AFTER,
+        ]);
         let log = self.place.dir.join(format!("worker-{number}.log"));
         let output = File::create(&log).map_err(ChaosError::io("make a worker's log"))?;
         let child = command

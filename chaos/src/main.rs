@@ -145,7 +145,10 @@ async fn run(arguments: Arguments) -> anyhow::Result<bool> {
         if verdict.violations.is_empty() {
             std::fs::remove_dir_all(&played.place.dir).context("delete what is not needed")?;
         } else {
-            report::keep(&played, &verdict).context("keep the verdict")?;
+            let tables = checker::tables_of(&servers, &played)
+                .await
+                .context("read the tables that are kept")?;
+            report::keep(&played, &verdict, &tables).context("keep the verdict")?;
         }
     }
     println!("{}", summary.text());

@@ -21,11 +21,18 @@ pub struct Summary {
     attempts: usize,
 }
 
-/// Writes down all that was broken, into the round's folder.
+/// Writes down all that was broken, and the tables as they are, into the round's folder.
 ///
 /// # Errors
-/// When the file cannot be written.
-pub fn keep(played: &Played, verdict: &Verdict) -> std::io::Result<()> {
+/// When a file cannot be written.
+pub fn keep(
+    played: &Played,
+    verdict: &Verdict,
+    tables: &[(String, String)],
+) -> std::io::Result<()> {
+    for (name, rows) in tables {
+        std::fs::write(played.place.dir.join(format!("{name}.ndjson")), rows)?;
+    }
     let lines: String = verdict
         .violations
         .iter()

@@ -56,7 +56,8 @@ async fn every_law_holds_in_a_short_round() {
         let played = round::play(&servers, place, plan, size).await.unwrap();
         let verdict = checker::judge(&servers, &played).await.unwrap();
         let text = Summary::default().round(&played, &verdict, began.elapsed());
-        report::keep(&played, &verdict).unwrap();
+        let tables = checker::tables_of(&servers, &played).await.unwrap();
+        report::keep(&played, &verdict, &tables).unwrap();
         (verdict, text)
     };
     let (verdict, text) = tokio::time::timeout(Duration::from_secs(300), judged)

@@ -18,7 +18,7 @@ use crate::position::Consumer;
 use crate::rows::ParkKind;
 use crate::trouble::Trouble;
 
-pub use crate::waking::{Wake, Waking, wake};
+pub use crate::waking::{HeldPartition, Wake, Waking, wake};
 
 /// Keys that are read at once.
 const KEYS_AT_ONCE: i64 = 10_000;

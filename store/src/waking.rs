@@ -19,8 +19,8 @@ use crate::trouble::Trouble;
 /// What is to be woken.
 #[derive(Debug, Clone, Copy)]
 pub struct Waking<'a> {
-    /// Partitions and the claims under which they are held.
-    pub claims: &'a [(i32, Uuid)],
+    /// Partitions that are held.
+    pub claims: &'a [HeldPartition],
     /// Keys that are in memory already: they are not woken.
     pub busy: &'a [(i32, [u8; 16])],
     /// Task types of which nothing is started: a key whose lowest task is of one is not woken.
@@ -33,6 +33,18 @@ pub struct Waking<'a> {
     pub most_tasks: usize,
     /// Most bytes of values and headers of these tasks; a single larger one is loaded alone.
     pub most_bytes: u64,
+}
+
+/// A partition of which parked tasks are asked for.
+#[derive(Debug, Clone, Copy)]
+pub struct HeldPartition {
+    /// The partition.
+    pub partition: i32,
+    /// The claim under which it is held.
+    pub claim: Uuid,
+    /// While the log is read again: the log book and the offset up to which it has been. What lies beyond comes again,
+    /// and earlier tasks of its key may be in the log only: it is left alone until then.
+    pub read_to: Option<(i32, i64)>,
 }
 
 /// What was woken.
@@ -55,10 +67,24 @@ pub struct Wake {
 /// Most tasks of one key that should be parked. The index `parked_keys_deep` names the same number.
 pub const DEEPEST_KEY: i32 = 100_000;
 
+/// The partitions that are still held, each with how far its log has been read.
 macro_rules! held {
+    ($books:literal, $ends:literal) => {
+        concat!(
+            "held AS MATERIALIZED (SELECT c.partition, c.read_book, c.read_to FROM unnest($3::int[], $4::uuid[], ",
+            $books,
+            "::int[], ",
+            $ends,
+            "::bigint[]) AS c(partition, claim, read_book, read_to) \
+             JOIN partition_progress p ON p.group_id = $1 AND p.topic = $2 AND p.partition = c.partition AND p.claim = c.claim)"
+        )
+    };
+}
+
+/// Whether the log has been read beyond a task.
+macro_rules! is_read {
     () => {
-        "held AS MATERIALIZED (SELECT c.partition FROM unnest($3::int[], $4::uuid[]) AS c(partition, claim) \
-           JOIN partition_progress p ON p.group_id = $1 AND p.topic = $2 AND p.partition = c.partition AND p.claim = c.claim)"
+        "(t.log_book, t.\"offset\") < (h.read_book, h.read_to)"
     };
 }
 
@@ -134,7 +160,8 @@ async fn deep(
 }
 
 fn claims(waking: &Waking<'_>) -> (Vec<i32>, Vec<Uuid>) {
-    waking.claims.iter().copied().unzip()
+    let held = waking.claims.iter();
+    held.map(|held| (held.partition, held.claim)).unzip()
 }
 
 async fn delayed(
@@ -146,15 +173,17 @@ async fn delayed(
     let (partitions, claims) = claims(waking);
     let (most_tasks, most_bytes) = limit(most.0, most.1);
     let (busy_partitions, busy_keys) = busy(waking);
+    let (books, ends) = read_to(waking);
     let rows = sqlx::query(concat!(
         "WITH ",
-        held!(),
+        held!("$11", "$12"),
         ", chosen AS (SELECT t.partition, t.key_hash, t.log_book, t.\"offset\" AS o, 0 AS nth, 0 AS depth, \
              row_number() OVER (ORDER BY t.due_at) AS rank, octet_length(t.record_value) + octet_length(t.headers) AS size \
            FROM held h CROSS JOIN LATERAL (SELECT * FROM parked_tasks t WHERE t.group_id = $1 AND t.topic = $2 \
              AND t.partition = h.partition AND t.kind = 'delayed' AND t.due_at <= clock_timestamp() \
-             AND t.task_type <> ALL($5) AND t.tenant <> ALL($6) \
-             AND NOT EXISTS (SELECT FROM unnest($7::int[], $10::uuid[]) AS b(partition, key_hash) \
+             AND t.task_type <> ALL($5) AND t.tenant <> ALL($6) AND ",
+        is_read!(),
+        " AND NOT EXISTS (SELECT FROM unnest($7::int[], $10::uuid[]) AS b(partition, key_hash) \
                WHERE b.partition = t.partition AND b.key_hash = t.key_hash) \
              ORDER BY t.due_at LIMIT $8) t), ",
         woken!(),
@@ -170,6 +199,8 @@ async fn delayed(
     .bind(most_tasks)
     .bind(most_bytes)
     .bind(&busy_keys)
+    .bind(&books)
+    .bind(&ends)
     .fetch_all(connection)
     .await?;
     let mut tasks = Vec::with_capacity(rows.len());
@@ -180,6 +211,13 @@ async fn delayed(
     }
     tasks.sort_unstable_by_key(|(place, _)| *place);
     Ok(tasks.into_iter().map(|(_, task)| task).collect())
+}
+
+/// How far the log of each held partition has been read: book and offset.
+fn read_to(waking: &Waking<'_>) -> (Vec<i32>, Vec<i64>) {
+    let held = waking.claims.iter();
+    held.map(|held| held.read_to.unwrap_or((i32::MAX, i64::MAX)))
+        .unzip()
 }
 
 fn busy(waking: &Waking<'_>) -> (Vec<i32>, Vec<Uuid>) {
@@ -216,28 +254,33 @@ async fn keys(
     let (partitions, claims) = claims(waking);
     let (busy_partitions, busy_keys) = busy(waking);
     let (most_tasks, most_bytes) = limit(most.0, most.1);
-    let unpaused = if waking.paused_types.is_empty() && waking.paused_tenants.is_empty() {
+    let (books, ends) = read_to(waking);
+    let all_is_read = waking.claims.iter().all(|held| held.read_to.is_none());
+    let nothing_paused = waking.paused_types.is_empty() && waking.paused_tenants.is_empty();
+    let may_come = if all_is_read && nothing_paused {
         "$5::text[] IS NOT NULL AND $6::text[] IS NOT NULL"
     } else {
-        "(SELECT t.task_type <> ALL($5) AND t.tenant <> ALL($6) FROM parked_tasks t WHERE t.group_id = $1 AND t.topic = $2 \
+        "(SELECT t.task_type <> ALL($5) AND t.tenant <> ALL($6) AND (t.log_book, t.\"offset\") < (h.read_book, h.read_to) \
+           FROM parked_tasks t WHERE t.group_id = $1 AND t.topic = $2 \
            AND t.partition = k.partition AND t.key_hash = k.key_hash AND t.kind <> 'delayed' \
            ORDER BY t.log_book, t.\"offset\" LIMIT 1)"
     };
     // The first task of each key comes before the second of any. Each key looks at its even share of the room.
     let statement = format!(
         "WITH {held}, due AS MATERIALIZED (SELECT d.*, row_number() OVER (ORDER BY d.due_at) AS rank, count(*) OVER () AS among \
-           FROM (SELECT d.* FROM held h CROSS JOIN LATERAL (SELECT k.* FROM parked_keys k WHERE k.group_id = $1 AND k.topic = $2 \
+           FROM (SELECT d.*, h.read_book, h.read_to FROM held h \
+             CROSS JOIN LATERAL (SELECT k.* FROM parked_keys k WHERE k.group_id = $1 AND k.topic = $2 \
              AND k.partition = h.partition AND k.due_at <= clock_timestamp() \
              AND NOT EXISTS (SELECT FROM unnest($7::int[], $10::uuid[]) AS b(partition, key_hash) \
                WHERE b.partition = k.partition AND b.key_hash = k.key_hash) \
-             AND {unpaused} ORDER BY k.due_at LIMIT $8) d ORDER BY d.due_at LIMIT $8) d), \
+             AND {may_come} ORDER BY k.due_at LIMIT $8) d ORDER BY d.due_at LIMIT $8) d), \
          chosen AS (SELECT d.partition, d.key_hash, d.depth, d.rank, t.* FROM due d CROSS JOIN LATERAL \
            (SELECT t.log_book, t.\"offset\" AS o, row_number() OVER (ORDER BY t.log_book, t.\"offset\") AS nth, \
                octet_length(t.record_value) + octet_length(t.headers) AS size \
              FROM parked_tasks t WHERE t.group_id = $1 AND t.topic = $2 AND t.partition = d.partition \
-               AND t.key_hash = d.key_hash AND t.kind <> 'delayed' \
+               AND t.key_hash = d.key_hash AND t.kind <> 'delayed' AND (t.log_book, t.\"offset\") < (d.read_book, d.read_to) \
              ORDER BY t.log_book, t.\"offset\" LIMIT greatest(1, $8 / d.among)) t), {woken}{columns}",
-        held = held!(),
+        held = held!("$11", "$12"),
         woken = woken!(),
         columns = task_columns!()
     );
@@ -252,6 +295,8 @@ async fn keys(
         .bind(most_tasks)
         .bind(most_bytes)
         .bind(&busy_keys)
+        .bind(&books)
+        .bind(&ends)
         .fetch_all(connection)
         .await?;
     let mut by_key: HashMap<(i32, [u8; 16]), Loaded> = HashMap::new();
@@ -285,18 +330,23 @@ async fn to_be_ended(
 ) -> Result<(Vec<Parked>, Vec<Parked>), Trouble> {
     let (partitions, claims) = claims(waking);
     let (most_tasks, most_bytes) = limit(waking.most_tasks, waking.most_bytes);
+    let (books, ends) = read_to(waking);
     let cancels: Vec<Uuid> = waking.cancels.iter().map(|id| uuid_of(*id)).collect();
     let rows = sqlx::query(concat!(
         "WITH ",
-        held!(),
+        held!("$8", "$9"),
         ", found AS (SELECT t.partition, t.log_book, t.\"offset\" AS o, true AS expired, t.deadline, \
              octet_length(t.record_value) + octet_length(t.headers) AS size \
            FROM held h CROSS JOIN LATERAL (SELECT * FROM parked_tasks t WHERE t.group_id = $1 AND t.topic = $2 \
-             AND t.partition = h.partition AND t.deadline <= clock_timestamp() ORDER BY t.deadline LIMIT $5) t \
+             AND t.partition = h.partition AND t.deadline <= clock_timestamp() AND ",
+        is_read!(),
+        " ORDER BY t.deadline LIMIT $5) t \
            UNION ALL SELECT t.partition, t.log_book, t.\"offset\", false, NULL, \
              octet_length(t.record_value) + octet_length(t.headers) \
            FROM parked_tasks t JOIN held h USING (partition) \
-           WHERE t.group_id = $1 AND t.topic = $2 AND t.task_id = ANY($7)), \
+           WHERE t.group_id = $1 AND t.topic = $2 AND t.task_id = ANY($7) AND ",
+        is_read!(),
+        "), \
          fitting AS (SELECT *, row_number() OVER w AS place, sum(size) OVER w AS used FROM found \
            WINDOW w AS (ORDER BY expired, deadline, partition, log_book, o)) \
          SELECT f.expired, ",
@@ -312,6 +362,8 @@ async fn to_be_ended(
     .bind(most_tasks)
     .bind(most_bytes)
     .bind(&cancels)
+    .bind(&books)
+    .bind(&ends)
     .fetch_all(connection)
     .await?;
     let (mut expired, mut cancelled): (Vec<Parked>, Vec<Parked>) = (Vec::new(), Vec::new());
@@ -334,9 +386,10 @@ async fn next_due(
     waking: &Waking<'_>,
 ) -> Result<Option<Duration>, Trouble> {
     let (partitions, claims) = claims(waking);
+    let (books, ends) = read_to(waking);
     let micros: Option<i64> = sqlx::query_scalar(concat!(
         "WITH ",
-        held!(),
+        held!("$5", "$6"),
         " SELECT ceil(extract(epoch FROM min(least(k.at, d.at, l.at)) - clock_timestamp()) * 1000000)::bigint FROM held h \
          LEFT JOIN LATERAL (SELECT due_at AS at FROM parked_keys WHERE group_id = $1 AND topic = $2 AND partition = h.partition \
            AND due_at > clock_timestamp() ORDER BY due_at LIMIT 1) k ON true \
@@ -349,6 +402,8 @@ async fn next_due(
     .bind(&consumer.topic)
     .bind(&partitions)
     .bind(&claims)
+    .bind(&books)
+    .bind(&ends)
     .fetch_one(connection)
     .await?;
     Ok(micros.map(|micros| Duration::from_micros(u64::try_from(micros).unwrap_or(0))))

@@ -25,7 +25,7 @@ pub use evidence::Evidence;
 
 use crate::error::ChaosError;
 use crate::round::Played;
-use crate::servers::Servers;
+use crate::servers::{Servers, connect};
 use lookup::Lookup;
 
 /// A law, by its number in `docs/ARCHITECTURE.md`.
@@ -128,4 +128,16 @@ pub async fn judge(servers: &Servers, played: &Played) -> Result<Verdict, ChaosE
     leftovers::check(&mut verdict, &evidence, &lookup, played);
     verdict.violations.sort_by_key(|violation| violation.law);
     Ok(verdict)
+}
+
+/// The round's tables, each by its name, one row a line.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn tables_of(
+    servers: &Servers,
+    played: &Played,
+) -> Result<Vec<(String, String)>, ChaosError> {
+    let mut connection = connect(servers.database_url(), &played.place.schema()).await?;
+    Ok(tables::all(&mut connection).await?)
 }

@@ -1,6 +1,6 @@
 //! Reads the tables by SQL of its own, from the columns that are fixed for everybody.
 
-use sqlx::PgConnection;
+use sqlx::{AssertSqlSafe, PgConnection};
 use uuid::Uuid;
 
 /// A row of `task_results`.
@@ -121,4 +121,26 @@ pub async fn parked(connection: &mut PgConnection) -> Result<Vec<(Uuid, String)>
     )
     .fetch_all(connection)
     .await
+}
+
+/// All tables of the round's schema as text, one row a line: what is kept beside a verdict that found something.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn all(connection: &mut PgConnection) -> Result<Vec<(String, String)>, sqlx::Error> {
+    let names: Vec<String> = sqlx::query_scalar(
+        "SELECT tablename::text FROM pg_tables WHERE schemaname = current_schema() ORDER BY 1",
+    )
+    .fetch_all(&mut *connection)
+    .await?;
+    let mut tables = Vec::with_capacity(names.len());
+    for name in names {
+        let rows: Vec<String> = sqlx::query_scalar(AssertSqlSafe(format!(
+            "SELECT row_to_json(t)::text FROM \"{name}\" t"
+        )))
+        .fetch_all(&mut *connection)
+        .await?;
+        tables.push((name, rows.join("\n")));
+    }
+    Ok(tables)
 }

@@ -8,8 +8,9 @@
 //! outside that often while this very task was noted.
 //!
 //! What the owner does for a task that goes [`Permit::Alone`]: wait until nothing runs in the process; note the
-//! task with [`Careful::starts`]; run it; make durable what came of it; [`Careful::ended`]. It clears the note
-//! when, and only when, [`Careful::to_clear`] says so, and a release leaves [`Careful::suspect`] in it.
+//! task with [`Careful::starts`]; run it; make durable what came of it; [`Careful::ended`]. When, and only when,
+//! [`Careful::to_clear`] says so, it sets the note back to [`Careful::suspect`], and starts nothing beside it in the
+//! process before; a release leaves the same in it.
 
 use std::time::{Duration, Instant};
 
@@ -72,6 +73,8 @@ pub struct Careful {
     alone: Option<Spot>,
     /// A note may be there. Whoever starts beside others must not find one: their crashes would count in it.
     noted: bool,
+    /// The note speaks of a start that has not killed its worker, of a task that goes on waiting.
+    stale: bool,
 }
 
 impl Careful {
@@ -91,6 +94,7 @@ impl Careful {
             noted: suspect.is_some(),
             suspect,
             alone: None,
+            stale: false,
         }
     }
 
@@ -107,7 +111,7 @@ impl Careful {
     }
 
     /// The task to suspect if this claim ended now without a crash, and how many of its starts never ended:
-    /// what a release leaves in the note; none means that it leaves no note.
+    /// what a release leaves in the note, and to what it is set back; none means no note.
     #[must_use]
     pub fn suspect(&self) -> Option<(Spot, u16)> {
         self.suspect.map(|suspect| (suspect.spot, suspect.starts))
@@ -148,7 +152,9 @@ impl Careful {
         }
         self.alone = None;
         if end != AloneEnd::Durable {
-            // Proves nothing: a crash forgets it. The suspect goes on being one, and others wait for it anew.
+            // Proves nothing: a crash forgets it. The suspect goes on being one, and others wait for it anew. But this
+            // start has killed nobody.
+            self.stale = self.noted;
             if let Some(suspect) = &mut self.suspect {
                 suspect.awaited_since = None;
             }
@@ -160,16 +166,19 @@ impl Careful {
         was_careful && !self.is_careful()
     }
 
-    /// Whether a note is to be cleared, for nothing of the partition starts before: it runs side by side
-    /// again. In careful mode a note is only ever replaced by the next one.
+    /// Whether the note is to be set back, for nothing of the partition starts before: it runs side by side again,
+    /// or what was noted did not kill its worker and waits. Otherwise the next note replaces it.
     #[must_use]
     pub const fn to_clear(&self) -> bool {
-        self.noted && !self.is_careful() && self.alone.is_none()
+        self.noted && (self.stale || !self.is_careful()) && self.alone.is_none()
     }
 
-    /// Takes in that the note was cleared.
+    /// Takes in that the note was set back to [`Careful::suspect`].
     pub fn cleared(&mut self) {
-        self.noted &= !self.to_clear();
+        if self.to_clear() {
+            self.noted = self.suspect.is_some();
+            self.stale = false;
+        }
     }
 
     /// Takes in that a task turned out to have ended before, or not to come again: nobody waits for it.

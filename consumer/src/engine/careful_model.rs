@@ -150,6 +150,10 @@ impl<'a> Worker<'a> {
                 assert!(self.alone.is_some() || !self.careful.is_careful());
                 return Exit::AllDone;
             }
+            if self.alone.is_none() && !self.careful.to_clear() && self.dice.hits(kill_one_in) {
+                // A task of another partition, which is nobody's fault here.
+                return Exit::Crashed;
+            }
             if self.dice.hits(kill_one_in) {
                 if let Some((task, _)) = self.database.suspect {
                     *self.tally.kills_when_noted.entry(task).or_default() += 1;
@@ -192,11 +196,15 @@ impl<'a> Worker<'a> {
 
     fn release(&mut self) {
         self.flush();
+        self.leave_note();
+        self.database.unclean_starts = 0;
+        self.tally.crashes_in_a_row = 0;
+    }
+
+    fn leave_note(&mut self) {
         let task_at = |spot: Spot| usize::try_from(spot.offset).unwrap_or(usize::MAX);
         let suspect = self.careful.suspect();
         self.database.suspect = suspect.map(|(spot, starts)| (task_at(spot), starts));
-        self.database.unclean_starts = 0;
-        self.tally.crashes_in_a_row = 0;
     }
 
     fn read(&mut self) {
@@ -352,7 +360,7 @@ impl<'a> Worker<'a> {
 
     fn clear(&mut self) {
         if self.careful.to_clear() {
-            self.database.suspect = None;
+            self.leave_note();
             self.careful.cleared();
         }
     }

@@ -168,6 +168,9 @@ fn attempts_that_fail_are_not_counted_as_starts_that_never_ended() {
         assert_eq!(careful.may_start(at(5), 0, now), Permit::Alone);
         assert_eq!(careful.starts(), 3);
         assert!(!careful.ended(at(5), AloneEnd::Waits));
+        assert!(careful.to_clear(), "this start killed nobody");
+        assert_eq!(careful.may_start(at(5), 0, now), Permit::NotYet);
+        careful.cleared();
     }
     assert_eq!(careful.suspect(), Some((at(5), 2)), "what a release leaves");
     let soon = now + SUSPECT_PATIENCE - Duration::from_millis(1);
@@ -185,6 +188,7 @@ fn a_task_that_did_not_start_after_all_leaves_the_turn_to_the_suspect() {
     assert_eq!(careful.may_start(at(5), 0, now), Permit::Alone);
     assert!(!careful.ended(at(5), AloneEnd::NotStarted));
     assert_eq!(careful.alone(), None);
+    careful.cleared();
     assert_eq!(careful.may_start(at(6), 0, now), Permit::NotYet);
     assert_eq!(careful.may_start(at(5), 0, now), Permit::Alone);
 }
@@ -196,6 +200,7 @@ fn attempts_that_wait_in_memory_do_not_end_careful_mode() {
     for round in 0..1_000 {
         assert_eq!(careful.may_start(at(round), 0, now), Permit::Alone);
         assert!(!careful.ended(at(round), AloneEnd::Waits));
+        careful.cleared();
     }
     for round in 0..99 {
         assert_eq!(careful.may_start(at(round), 0, now), Permit::Alone);

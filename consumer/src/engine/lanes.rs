@@ -313,6 +313,28 @@ impl<T: Laned> Lanes<T> {
         lane.is_some_and(|lane| lane.queue.iter().any(|entry| entry.task.spot() == spot))
     }
 
+    /// In which lane a task is, how many are before it there, and what it waits for; for whoever looks into why
+    /// nothing moves.
+    #[must_use]
+    pub fn find(&self, spot: Spot) -> Option<(LaneKey, usize, &'static str)> {
+        self.lanes.iter().find_map(|(key, lane)| {
+            let at = lane
+                .queue
+                .iter()
+                .position(|entry| entry.task.spot() == spot)?;
+            let entry = lane.queue.get(at)?;
+            let state = match lane.head {
+                _ if entry.unanswered > 0 && entry.to_ask => "nobody has looked it up",
+                _ if entry.unanswered > 0 => "it is being looked up",
+                _ if at > 0 => "it waits for those before it",
+                Head::Running => "an attempt runs",
+                Head::Waiting => "it waits for another attempt",
+                Head::Still => "it may start",
+            };
+            Some((*key, at, state))
+        })
+    }
+
     /// Whether some lane waits for another attempt at its first task, or for its tasks to land.
     #[must_use]
     pub fn is_waiting(&self) -> bool {

@@ -144,11 +144,16 @@ impl Owner {
         if running.careful.ended(spot, end) {
             tracing::info!(partition, "tasks of this partition run side by side again");
         }
-        self.floor.careful.ended(partition);
-        self.offer_held();
+        if end == AloneEnd::Durable {
+            self.floor.careful.ended(partition);
+            self.offer_held();
+        } else {
+            // While its note is there, whatever crashes the process speaks against it.
+            self.clear_notes(Instant::now());
+        }
     }
 
-    /// Notes that are of no use any more are taken away; nothing of their partitions starts before.
+    /// Notes that do not hold any more are set back; nothing of their partitions starts before.
     pub(super) fn clear_notes(&mut self, now: Instant) {
         for (partition, running) in self.owned.running_mut() {
             let careful = &mut running.careful;
@@ -163,12 +168,19 @@ impl Owner {
             }
             running.is_clearing = true;
             let (token, claim) = (running.token, running.fence.claim);
+            let left = running.suspect();
             let (work, back) = (self.claims.clone(), self.floor.news.clone());
             let pool = self.floor.pool.clone();
             tokio::spawn(async move {
                 let cleared = async {
                     let mut connection = pool.acquire().await?;
-                    position::clear_suspect(&mut connection, &work.consumer, partition, claim).await
+                    let (open, consumer) = (&mut connection, &work.consumer);
+                    match left {
+                        Some(suspect) => {
+                            position::note_suspect(open, consumer, partition, claim, suspect).await
+                        }
+                        None => position::clear_suspect(open, consumer, partition, claim).await,
+                    }
                 };
                 let done = match tokio::time::timeout(DEADLINE, cleared).await {
                     Ok(Ok(_)) => true,
@@ -188,12 +200,14 @@ impl Owner {
         }
     }
 
-    /// A note was taken away, or could not be.
+    /// A note was set back, or could not be.
     pub(super) fn cleared(&mut self, partition: i32, token: i64, done: bool) {
         if let Some(running) = self.at_work(partition).filter(|r| r.token == token) {
             running.is_clearing = false;
             if done {
                 running.careful.cleared();
+                self.floor.careful.ended(partition);
+                self.offer_held();
             }
         }
     }

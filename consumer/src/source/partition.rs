@@ -7,6 +7,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Instant;
 
+use millrace_store::parked::HeldPartition;
 use millrace_store::position::{Fence, Progress, Suspect};
 use millrace_store::{Advance, Due, Ending, Origin, Outcome, ParkKind, Settling, Share};
 use millrace_telemetry::PartitionMetrics;
@@ -64,6 +65,8 @@ pub struct Running {
     pub is_leaving: bool,
     /// When the frontier moved last, or nothing was pending.
     pub moved_at: Instant,
+    /// When the frontier last moved, or had nothing to wait for, whatever it waited for since.
+    pub frontier_at: Instant,
     /// The log's end was met, and no record came since.
     pub at_end: bool,
     /// Paused because too many of its tasks wait in the database.
@@ -127,6 +130,7 @@ impl Running {
             stuck_said: false,
             is_leaving: false,
             moved_at: Instant::now(),
+            frontier_at: Instant::now(),
             at_end: false,
             is_full: false,
             deep_key: false,
@@ -196,6 +200,18 @@ impl Running {
     pub fn let_go(&mut self, job: &Job) {
         self.refunded += job.charge();
         self.woken = self.woken.saturating_sub(usize::from(job.woken));
+    }
+
+    /// The partition as parked tasks of it are asked for. What was settled beyond the position before this claim is
+    /// read again: until then earlier tasks of a parked one's key may be in the log only.
+    #[must_use]
+    pub fn held(&self, partition: i32) -> HeldPartition {
+        let read_to = self.ledger.expected().0;
+        HeldPartition {
+            partition,
+            claim: self.fence.claim,
+            read_to: (read_to < self.high_offset).then_some((self.log_book, read_to)),
+        }
     }
 
     /// Puts fetched tasks into their lane. Returns whether its first task may start.
@@ -472,6 +488,7 @@ impl Running {
         }
         if flown.next_offset > self.ledger.frontier() || self.ledger.pending() == 0 {
             self.moved_at = now;
+            self.frontier_at = now;
         }
         self.ledger.advance_to(flown.next_offset)?;
         self.high_offset = self.high_offset.max(flown.next_offset.0);

@@ -166,6 +166,7 @@ impl Owner {
         let looking = self.floor.scout.is_busy();
         let limit = self.settings.stuck_after;
         let (mut lanes, mut careful) = (0, 0);
+        let mut said = Vec::new();
         for (partition, standing) in &mut self.owned.partitions {
             let Standing::Running(running) = standing else {
                 continue;
@@ -176,6 +177,15 @@ impl Owner {
                 .metrics
                 .parked(running.parked.tasks.max(0).unsigned_abs());
             let attempts = self.floor.attempts.any_of(*partition, running.token);
+            if running.ledger.pending() == 0 {
+                running.frontier_at = now;
+            }
+            let waits = now.saturating_duration_since(running.frontier_at);
+            if waits >= limit / 2 && !running.stuck_said {
+                running.stuck_said = true;
+                said.push((*partition, waits));
+            }
+            running.stuck_said &= waits >= limit / 2;
             let held = writing || looking || attempts || running.lanes.is_waiting();
             if running.ledger.pending() == 0 || held {
                 // Whatever it is that holds it up, it is under way, and bounded by itself.
@@ -195,16 +205,10 @@ impl Owner {
                     offset: running.ledger.frontier().0,
                     for_seconds: age.as_secs(),
                 });
-            } else if age >= limit / 2 && !running.stuck_said {
-                running.stuck_said = true;
-                tracing::error!(
-                    partition,
-                    offset = running.ledger.frontier().0,
-                    seconds = age.as_secs(),
-                    "the partition does not move on, though nothing is known to hold it up"
-                );
             }
-            running.stuck_said &= age >= limit / 2;
+        }
+        for (partition, age) in said {
+            self.say_stuck(partition, age);
         }
         self.gauges.consumer.lanes(lanes);
         self.gauges.consumer.careful_partitions(careful);
@@ -216,6 +220,32 @@ impl Owner {
             self.floor.controls.paused_tenants.len(),
         );
         self.clear_notes(now);
+    }
+
+    /// Says all that is known of a frontier that does not move.
+    fn say_stuck(&mut self, partition: i32, age: Duration) {
+        let careful = &self.floor.careful;
+        let waits_alone = (careful.current, careful.queue.len(), self.floor.held.len());
+        let Some(running) = self.at_work(partition) else {
+            return;
+        };
+        let oldest = running.ledger.oldest_pending().map(|one| one.offset);
+        let spot = oldest.map(|offset| running.spot(offset));
+        tracing::warn!(
+            partition,
+            offset = running.ledger.frontier().0,
+            seconds = age.as_secs(),
+            pending = running.ledger.pending(),
+            in_memory = running.lanes.tasks(),
+            in_the_air = running.is_flying(),
+            written = running.is_written(),
+            oldest = ?oldest,
+            known_here = spot.map(|spot| running.is_known_here(spot)),
+            lane = ?spot.and_then(|spot| running.lanes.find(spot)),
+            careful = ?running.careful,
+            alone_waiting_held = ?waits_alone,
+            "the partition has not moved on for long"
+        );
     }
 
     /// When memory is short, lanes that have been busy for long keep only their first tasks here.

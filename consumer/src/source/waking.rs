@@ -48,7 +48,7 @@ impl Owner {
         let mut woken = 0;
         for (partition, standing) in &mut self.owned.partitions {
             if let Standing::Running(running) = standing {
-                claims.push((*partition, running.fence.claim));
+                claims.push(running.held(*partition));
                 let keys = running.lanes.busy_keys();
                 busy.extend(keys.into_iter().map(|key| (*partition, key)));
                 running.ended_while_asking.clear();
@@ -90,7 +90,10 @@ impl Owner {
                     "asking for parked tasks took over {DEADLINE:?}"
                 ))),
             };
-            let claims = claims.into_iter().collect();
+            let claims = claims
+                .iter()
+                .map(|held| (held.partition, held.claim))
+                .collect();
             // The owner is gone only at the very end.
             let _ = back.send(News::Woken(Woken { claims, found }));
         });

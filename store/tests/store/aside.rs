@@ -128,7 +128,11 @@ pub async fn wake_with(
     held: &Held,
     change: impl for<'a> FnOnce(&mut Waking<'a>),
 ) -> Wake {
-    let claims = [(held.partition, held.fence.claim)];
+    let claims = [millrace_store::parked::HeldPartition {
+        partition: held.partition,
+        claim: held.fence.claim,
+        read_to: None,
+    }];
     let mut waking = Waking {
         claims: &claims,
         busy: &[],

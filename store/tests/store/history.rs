@@ -173,7 +173,11 @@ impl<'a> Worker<'a> {
     /// Loads what is due into memory, each key once.
     async fn wake(&mut self, most: usize) {
         let busy: Vec<_> = self.woken.keys().map(|key| (0, *key)).collect();
-        let claims = [(0, self.held.fence.claim)];
+        let claims = [millrace_store::parked::HeldPartition {
+            partition: 0,
+            claim: self.held.fence.claim,
+            read_to: None,
+        }];
         let waking = Waking {
             claims: &claims,
             busy: &busy,

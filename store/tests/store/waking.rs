@@ -175,7 +175,11 @@ async fn keys_in_memory_and_keys_whose_head_is_paused_are_left_alone() {
     world.land_records(&mut writer, &mut owner, batch).await;
     let busy = [(0, lane(&tasks[0]))];
     let (types, tenants) = (["report".to_owned()], ["globex".to_owned()]);
-    let claims = [(0, owner.fence.claim)];
+    let claims = [millrace_store::parked::HeldPartition {
+        partition: 0,
+        claim: owner.fence.claim,
+        read_to: None,
+    }];
     let waking = parked::Waking {
         claims: &claims,
         busy: &busy,
@@ -239,7 +243,11 @@ async fn finding_15_a_deadline_ends_a_follower_and_a_request_ends_any_without_wa
     ];
     world.land_records(&mut writer, &mut owner, batch).await;
     let cancels = [head.task_id];
-    let claims = [(0, owner.fence.claim)];
+    let claims = [millrace_store::parked::HeldPartition {
+        partition: 0,
+        claim: owner.fence.claim,
+        read_to: None,
+    }];
     let waking = parked::Waking {
         claims: &claims,
         busy: &[],
@@ -332,5 +340,55 @@ async fn finding_04_a_parked_task_that_kills_its_worker_shows_in_its_wakes() {
         owner = world.claim(0).await;
         let woken = wake(&world, &owner).await;
         assert_eq!(woken.keys[0].tasks[0].wakes, crash);
+    }
+}
+
+/// Finding 6, while the log is read again: a task that an earlier owner parked beyond the position must not start
+/// before those of its key that are in the log only.
+#[tokio::test]
+async fn finding_06_a_parked_task_beyond_what_has_been_read_again_is_not_woken() {
+    let world = World::new("wake_reach").await;
+    let (mut writer, mut owner) = (world.writer(), world.claim(0).await);
+    let batch = vec![
+        retries(1, &ordered("a"), 0),
+        retries(2, &ordered("b"), 0),
+        follows(4, &ordered("a")),
+        parks(5, &ordered("c"), ParkKind::Delayed, Due::At(0)),
+        follows(6, &ordered("a")),
+    ];
+    land_to(&world, &mut writer, &mut owner, batch, 0).await;
+    let mut connection = world.operations().await;
+    for (read_to, expected, delayed) in [
+        (Some(1), vec![], 0),
+        (Some(2), vec![(vec![1], true)], 0),
+        (Some(5), vec![(vec![1, 4], true), (vec![2], false)], 0),
+        (Some(6), vec![(vec![1, 4], true), (vec![2], false)], 1),
+        (None, vec![(vec![1, 4, 6], false), (vec![2], false)], 1),
+    ] {
+        let claims = [parked::HeldPartition {
+            partition: 0,
+            claim: owner.fence.claim,
+            read_to: read_to.map(|offset| (1, offset)),
+        }];
+        let waking = parked::Waking {
+            claims: &claims,
+            busy: &[],
+            paused_types: &[],
+            paused_tenants: &[],
+            cancels: &[],
+            most_tasks: 100,
+            most_bytes: 1_000_000,
+        };
+        let woken = parked::wake(&mut connection, &world.consumer, &waking)
+            .await
+            .unwrap();
+        let mut keys: Vec<_> = woken
+            .keys
+            .iter()
+            .map(|key| (offsets(key), key.more))
+            .collect();
+        keys.sort();
+        assert_eq!(keys, expected, "read to {read_to:?}");
+        assert_eq!(woken.delayed.len(), delayed, "read to {read_to:?}");
     }
 }
