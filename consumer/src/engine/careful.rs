@@ -24,7 +24,7 @@ pub const CAREFUL_STARTS: u16 = 3;
 /// passed it long ago, so it may have killed as many workers while all else went well.
 pub const SUSPICIOUS_WAKES: u16 = 3;
 /// Tasks that have to end in careful mode before the partition is trusted again.
-pub const ENDS_TO_LEAVE: u32 = 100;
+pub const ENDS_TO_LEAVE: u32 = 30;
 /// How long others wait for a suspect to come up first. It may be paused, or have ended just before the
 /// crash; otherwise it is among the first that are read.
 pub const SUSPECT_PATIENCE: Duration = Duration::from_secs(30);

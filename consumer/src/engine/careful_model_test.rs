@@ -75,13 +75,13 @@ fn a_single_prompt_killer_costs_five_crashes_and_nothing_else() {
 }
 
 #[test]
-fn two_hundred_tasks_after_a_killer_see_careful_mode_left_again() {
+fn sixty_tasks_after_a_killer_see_careful_mode_left_again() {
     let innocent = Task {
         kills: false,
         runs_long: false,
         fails: 0,
     };
-    let mut tasks = vec![innocent; 201];
+    let mut tasks = vec![innocent; 61];
     if let Some(first) = tasks.first_mut() {
         first.kills = true;
     }
@@ -202,18 +202,18 @@ fn attempts_that_wait_in_memory_do_not_end_careful_mode() {
         assert!(!careful.ended(at(round), AloneEnd::Waits));
         careful.cleared();
     }
-    for round in 0..99 {
+    for round in 0..29 {
         assert_eq!(careful.may_start(at(round), 0, now), Permit::Alone);
         assert!(!careful.ended(at(round), AloneEnd::Durable));
     }
-    assert_eq!(careful.may_start(at(99), 0, now), Permit::Alone);
+    assert_eq!(careful.may_start(at(29), 0, now), Permit::Alone);
     assert!(
         !careful.ended(at(7), AloneEnd::Durable),
         "somebody else's end"
     );
     assert!(!careful.to_clear(), "the next note replaces it");
-    assert!(careful.ended(at(99), AloneEnd::Durable));
+    assert!(careful.ended(at(29), AloneEnd::Durable));
     assert!(careful.to_clear());
     careful.cleared();
-    assert_eq!(careful.may_start(at(100), 0, now), Permit::Freely);
+    assert_eq!(careful.may_start(at(30), 0, now), Permit::Freely);
 }

@@ -221,6 +221,17 @@ impl Ledger {
         }
     }
 
+    /// Whether a record is open here and not settled.
+    #[must_use]
+    pub fn is_open(&self, offset: Offset) -> bool {
+        let at = self
+            .records
+            .binary_search_by_key(&offset, |record| record.offset);
+        at.ok()
+            .and_then(|at| self.records.get(at))
+            .is_some_and(|record| matches!(record.state, State::Open))
+    }
+
     /// Settles many records, fastest in ascending order.
     ///
     /// # Errors

@@ -17,7 +17,7 @@ use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
 use super::headers::copy_headers;
 
 /// How long a record may be on its way; what is not acknowledged by then is sent again later.
-pub const DELIVERY_DEADLINE: Duration = Duration::from_secs(30);
+pub const DELIVERY_DEADLINE: Duration = Duration::from_secs(15);
 /// How long the brokers may take to tell of the topic.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
 

@@ -20,7 +20,7 @@ const ROWS: i64 = 500;
 const BYTES: i64 = 8 << 20;
 /// How long taken rows are ours: longer than a delivery may take, and shorter than anybody would wait for a
 /// copy when a sender died.
-const LEASE: Duration = Duration::from_secs(90);
+const LEASE: Duration = Duration::from_secs(25);
 /// How often an empty outbox is looked at.
 const IDLE: Duration = Duration::from_secs(1);
 /// The longest pause after failures in a row.

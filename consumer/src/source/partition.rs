@@ -220,14 +220,13 @@ impl Running {
         if self.lanes.has_given(lane) {
             return false;
         }
-        let new: Vec<Job> = jobs
-            .into_iter()
-            .filter(|job| !self.lanes.has_task(lane, job.spot()))
-            .collect();
-        for job in &new {
-            self.hold(job);
+        for job in &jobs {
+            // What is here already is told to the lane all the same: it may be about to leave.
+            if !self.lanes.has_task(lane, job.spot()) {
+                self.hold(job);
+            }
         }
-        self.lanes.wake(lane, new, more, now).unwrap_or(false)
+        self.lanes.wake(lane, jobs, more, now).unwrap_or(false)
     }
 
     /// Tasks that have to wait in the database behind others of their key go there; those that have a row are
@@ -291,8 +290,18 @@ impl Running {
             }
             return;
         }
+        if job.parked.is_some() && self.is_read_again(spot) {
+            // The books would count what the copy from the log says, that it is parked, and never hear of its end.
+            self.following.insert(spot, (lane, job, ending));
+            return;
+        }
         self.let_go(&job);
         self.enqueue(lane, &job, ending);
+    }
+
+    /// Whether the log has brought again what the database holds as parked, and that is not settled yet.
+    fn is_read_again(&self, spot: Spot) -> bool {
+        spot.log_book == self.log_book && self.ledger.is_open(Offset(spot.offset))
     }
 
     /// Parks a task that goes on running: its offset is settled, its lane stays as it is.
@@ -458,11 +467,18 @@ impl Running {
         let Some(flown) = self.in_air.take() else {
             return Ok(settled);
         };
+        let mut read_again = Vec::new();
         for (one, &outcome) in flown.flown.iter().zip(outcomes) {
             let (spot, from_log) = (one.spot, one.from_log);
             settled.count(one, outcome);
             if from_log {
                 self.ledger.settle(Offset(spot.offset), outcome)?;
+                let was_parked = self.following.get(&spot);
+                let was_parked =
+                    was_parked.is_some_and(|(_, job, _)| job.parked != Some(ParkKind::Running));
+                if was_parked {
+                    read_again.push(spot);
+                }
             } else if spot.log_book == self.log_book {
                 self.ledger.change(Offset(spot.offset), outcome);
             }
@@ -496,6 +512,9 @@ impl Running {
         self.refunded += flown.charge;
         settled.next_offset = flown.next_offset;
         settled.gaps = flown.gaps;
+        for spot in read_again {
+            self.follow(spot, true);
+        }
         Ok(settled)
     }
 
@@ -514,6 +533,16 @@ impl Running {
     /// waits for another attempt waits in the database from now on.
     pub fn begin_leaving(&mut self) {
         self.is_leaving = true;
+        // Whoever reads on finds them parked, and runs them once more.
+        let mut following = std::mem::take(&mut self.following);
+        following.retain(|_, (_, job, _)| {
+            let stays = job.parked == Some(ParkKind::Running);
+            if !stays {
+                self.let_go(job);
+            }
+            stays
+        });
+        self.following = following;
         self.batch
             .retain(|(record, _)| !matches!(record.ending, Ending::Payload));
         for (lane, job) in self.lanes.keep_running() {

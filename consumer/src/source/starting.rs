@@ -102,6 +102,10 @@ impl Owner {
                 Look::Gone => {}
             }
         }
+        if orders.is_empty() {
+            // Nobody else wants to start: no need to wait for the next round.
+            self.start_careful(now);
+        }
         self.floor.attempts.start(orders);
     }
 
