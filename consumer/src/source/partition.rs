@@ -300,7 +300,8 @@ impl Running {
     }
 
     /// Whether the log has brought again what the database holds as parked, and that is not settled yet.
-    fn is_read_again(&self, spot: Spot) -> bool {
+    #[must_use]
+    pub fn is_read_again(&self, spot: Spot) -> bool {
         spot.log_book == self.log_book && self.ledger.is_open(Offset(spot.offset))
     }
 

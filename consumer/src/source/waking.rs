@@ -196,11 +196,17 @@ impl Owner {
     fn wake_key(&mut self, claims: &HashMap<i32, Uuid>, key: WokenKey) {
         let (partition, now) = (key.partition, Instant::now());
         let mut by_lane: Vec<(LaneKey, Vec<Job>)> = Vec::new();
+        let mut more = key.more;
         for task in key.tasks {
             let spot = spot_of(&task);
             let Some(running) = self.still(claims, partition) else {
                 return;
             };
+            if running.is_read_again(spot) {
+                // Its copy from the log has not left yet. Those behind it must not come before it.
+                more = true;
+                break;
+            }
             if running.is_known_here(spot) {
                 continue;
             }
@@ -226,7 +232,7 @@ impl Owner {
             let Some(running) = self.still(claims, partition) else {
                 return;
             };
-            let more = key.more || running.parked_while_asking.contains(&key.key_hash);
+            let more = more || running.parked_while_asking.contains(&key.key_hash);
             let more = more && matches!(lane, LaneKey::Key(_));
             let mut to_ask = Vec::new();
             for job in &jobs {
@@ -254,7 +260,10 @@ impl Owner {
         let Some(running) = self.still(claims, partition) else {
             return;
         };
-        if running.is_known_here(spot) || running.busy_with(&task.key_hash, spot) {
+        if running.is_known_here(spot)
+            || running.busy_with(&task.key_hash, spot)
+            || running.is_read_again(spot)
+        {
             return;
         }
         match self.admit(task) {
