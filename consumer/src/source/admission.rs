@@ -98,10 +98,10 @@ pub(super) fn admit_parked(
         log_book: parked.log_book,
         offset: parked.offset,
     };
-    let lane = match floor.policies.get(task_type).mode {
-        Mode::Key => LaneKey::Key(parked.key_hash),
-        Mode::Partition => LaneKey::Partition,
-        Mode::Unordered => LaneKey::Alone(spot),
+    let lane = match (floor.policies.get(task_type).mode, event.lane_hash()) {
+        (Mode::Key, Some(_)) => LaneKey::Key(parked.key_hash),
+        (Mode::Partition, _) => LaneKey::Partition,
+        (Mode::Key, None) | (Mode::Unordered, _) => LaneKey::Alone(spot),
     };
     let tenant = floor.tenant(event.tenant);
     let job = Job {

@@ -214,7 +214,11 @@ impl Owner {
                 // Somebody else put it there: it is counted when it is seen.
                 running.parked.note(&task.key_hash);
             }
+            let in_memory = running.busy_with(&task.key_hash, spot);
             match self.admit(task) {
+                // By a policy that was in force when it was taken, it stands in another lane.
+                Some(Admitted::Runs { lane, .. })
+                    if in_memory && !self.is_in_lane(partition, lane, spot) => {}
                 Some(Admitted::Runs { lane, job }) => match by_lane.last_mut() {
                     Some((last, jobs)) if *last == lane => jobs.push(job),
                     _ => by_lane.push((lane, vec![job])),
@@ -250,6 +254,11 @@ impl Owner {
                 self.ask_again(partition, lane, spot);
             }
         }
+    }
+
+    fn is_in_lane(&mut self, partition: i32, lane: LaneKey, spot: Spot) -> bool {
+        let running = self.at_work(partition);
+        running.is_some_and(|running| running.lanes.has_task(lane, spot))
     }
 
     /// A delayed task whose time has come joins its lane at the end; where tasks of its key wait in the
