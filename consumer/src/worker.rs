@@ -145,7 +145,7 @@ pub async fn run_until(
         most_parked: args.max_parked.into(),
     };
     let (work, following) = work(
-        args, registry, policies, &database, &consumer, retention, &decoders,
+        args, registry, policies, &database, &consumer, retention, decoders,
     )?;
     gauges
         .consumer
@@ -162,9 +162,7 @@ pub async fn run_until(
     };
     let outbox = tokio::spawn(outbox.run(listening.clone()));
     let writer = || Writer::new(database.clone(), consumer.clone(), retention);
-    let owner = Owner::new(
-        settings, claims, decoders, writer, heard, gauges, health, work,
-    );
+    let owner = Owner::new(settings, claims, writer, heard, gauges, health, work);
     let ending = owner.run(stop).await;
     upkeep.abort();
     following.abort();
@@ -189,7 +187,7 @@ fn work(
     database: &Database,
     consumer: &Consumer,
     retention: Retention,
-    decoders: &Decoders,
+    decoders: Decoders,
 ) -> anyhow::Result<(Work, JoinHandle<()>)> {
     let options = ExecutorOptions::new(&consumer.topic);
     let (executor, completions, notes) =
@@ -218,6 +216,7 @@ fn work(
     });
     let following = tokio::spawn(policies.follow(LOOK_AGAIN, PolicyMetrics::new()));
     let work = Work {
+        decoders,
         floor,
         completions,
         notes,

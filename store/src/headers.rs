@@ -12,7 +12,7 @@ pub const KEPT_BYTES: usize = 16 * 1024;
 pub struct Headers(Box<[u8]>);
 
 impl Headers {
-    /// Takes headers in their order, as long as they fit into [`KEPT_BYTES`].
+    /// Takes headers in their order, as long as they fit into 16 KiB.
     pub fn collect<'a>(headers: impl Iterator<Item = (&'a str, &'a [u8])>) -> Self {
         let mut bytes = Vec::new();
         for (name, value) in headers {

@@ -41,7 +41,7 @@ pub struct Letter {
     pub tenant: Option<String>,
     /// The type, where the event told it.
     pub task_type: Option<String>,
-    /// One of [`Reason`]'s words.
+    /// One of [`Reason`](crate::Reason)'s words.
     pub reason: String,
     /// What exactly was wrong.
     pub error: String,

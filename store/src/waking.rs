@@ -60,7 +60,7 @@ pub struct Wake {
     pub cancelled: Vec<Parked>,
     /// How long until something else is due, when anything is.
     pub next_due: Option<Duration>,
-    /// Partitions of which some key has [`DEEPEST_KEY`] tasks: nothing more of it should be parked.
+    /// Partitions of which some key has a hundred thousand tasks: nothing more of it should be parked.
     pub deep: Vec<i32>,
 }
 

@@ -1,6 +1,11 @@
 //! A worker in small: it drives the lanes of one partition exactly as the owner does, over answers that may be
 //! as old as they like, and asserts after every step that nothing is lost, doubled or forgotten.
 
+#![expect(
+    clippy::expect_used,
+    reason = "a model that contradicts itself has failed"
+)]
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Instant;
 
@@ -31,13 +36,16 @@ pub struct Known {
     pub(super) parked: bool,
 }
 
+/// Tasks of one key, and whether others were left.
+pub type FetchedKey = (Vec<(Spot, Row)>, bool);
+
 /// A question for parked tasks, as far as it has been read.
 #[derive(Debug, Default)]
 pub struct Asking {
     pub(super) busy: BTreeSet<[u8; 16]>,
     pub(super) cancelled: Option<Vec<(Spot, Row)>>,
     pub(super) delayed: Option<Vec<(Spot, Row, bool)>>,
-    pub(super) keys: Option<Vec<(Vec<(Spot, Row)>, bool)>>,
+    pub(super) keys: Option<Vec<FetchedKey>>,
 }
 
 pub fn kind_of(ending: Ending) -> Option<Kind> {

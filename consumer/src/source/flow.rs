@@ -192,10 +192,10 @@ impl Owner {
             return;
         };
         match tracked.becomes {
-            Some(ParkKind::Retry | ParkKind::Behind | ParkKind::Redrive) => {
-                if running.lanes.landed(tracked.lane) {
-                    self.floor.waking.soon();
-                }
+            Some(ParkKind::Retry | ParkKind::Behind | ParkKind::Redrive)
+                if running.lanes.landed(tracked.lane) =>
+            {
+                self.floor.waking.soon();
             }
             Some(ParkKind::Running) if parked => running.follow(spot, true),
             // It runs, and is a repeat of another task: what it does is not waited for.
@@ -208,16 +208,16 @@ impl Owner {
                 self.stop_attempts(CancelReason::Requested, |attempt| {
                     attempt.offer.partition == partition && attempt.spot == spot
                 });
+                self.alone_ended(partition, spot, AloneEnd::Durable);
             }
             Some(ParkKind::Delayed) => self.floor.waking.soon(),
-            None if tracked.was.is_some() => {
-                if !running.lanes.has(tracked.lane)
-                    && running.parked.keys.may_contain(&tracked.key_hash)
-                {
-                    self.floor.waking.soon();
-                }
+            None if tracked.was.is_some()
+                && !running.lanes.has(tracked.lane)
+                && running.parked.keys.may_contain(&tracked.key_hash) =>
+            {
+                self.floor.waking.soon();
             }
-            None => {}
+            Some(_) | None => {}
         }
         if let Some(kind) = tracked.becomes.filter(|_| parked) {
             self.gauges.consumer.parked(kind.as_str(), 1);

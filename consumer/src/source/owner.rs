@@ -112,6 +112,8 @@ pub enum OwnerError {
 
 /// What a worker needs to run tasks.
 pub struct Work {
+    /// Knows the schemas that records were written with.
+    pub decoders: Decoders,
     /// Handlers, policies, attempts.
     pub floor: Floor,
     /// Attempts that ended.
@@ -178,7 +180,6 @@ impl Owner {
     pub fn new(
         settings: OwnerSettings,
         claims: Claims,
-        decoders: Decoders,
         writer: impl Fn() -> Writer,
         events: UnboundedReceiver<GroupEvent>,
         gauges: Gauges,
@@ -198,7 +199,7 @@ impl Owner {
             settings,
             client: Arc::clone(&claims.client),
             claims,
-            decoders: Arc::new(decoders),
+            decoders: Arc::new(work.decoders),
             owned: Owned::default(),
             attempts: BTreeMap::new(),
             next_attempt: 0,

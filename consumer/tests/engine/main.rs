@@ -1,6 +1,10 @@
 //! The engine at work: handlers, key order, retries, parking, cancelling, on a real broker's protocol and a real
 //! Postgres, with workers inside the test so that it sees what its handlers do.
-#![expect(clippy::unwrap_used, reason = "a test states what must hold")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test states what must hold"
+)]
 
 mod cancel;
 mod duplicates;

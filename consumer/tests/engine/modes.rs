@@ -18,7 +18,7 @@ fn faltering(trail: &Trail, policy: Policy) -> impl FnOnce(Worker) -> Worker {
                 async move {
                     let _running = running;
                     tokio::time::sleep(Duration::from_millis(2)).await;
-                    if task.n % 3 == 0 && context.attempt() == 1 {
+                    if task.n.is_multiple_of(3) && context.attempt() == 1 {
                         return Err(TaskError::retry("not yet"));
                     }
                     Ok(task.n)

@@ -44,7 +44,7 @@ async fn tasks_of_one_key_end_in_log_order_and_all_have_results() {
         worker.register("step", move |task: Numbered, context: Context| {
             let seen = noting.clone();
             async move {
-                if task.n % 3 == 0 {
+                if task.n.is_multiple_of(3) {
                     tokio::time::sleep(Duration::from_millis(3)).await;
                 }
                 note(&seen, &context, task.n);
@@ -73,7 +73,7 @@ async fn a_key_whose_task_fails_waits_for_it_in_memory_and_in_the_database() {
                 .register("step", move |task: Numbered, context: Context| {
                     let seen = noting.clone();
                     async move {
-                        if task.n % 7 == 0 && context.attempt() < 3 {
+                        if task.n.is_multiple_of(7) && context.attempt() < 3 {
                             return Err(TaskError::retry("not yet"));
                         }
                         note(&seen, &context, task.n);

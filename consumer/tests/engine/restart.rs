@@ -19,8 +19,8 @@ fn faltering(trail: &Trail) -> impl FnOnce(Worker) -> Worker {
                 async move {
                     let _running = running;
                     tokio::time::sleep(Duration::from_millis(5)).await;
-                    let wait = if task.n % 10 == 0 { 700 } else { 100 };
-                    if task.n % 5 == 0 && context.attempt() < 3 {
+                    let wait = if task.n.is_multiple_of(10) { 700 } else { 100 };
+                    if task.n.is_multiple_of(5) && context.attempt() < 3 {
                         return Err(TaskError::retry("not yet").after(Duration::from_millis(wait)));
                     }
                     Ok(task.n)

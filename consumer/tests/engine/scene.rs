@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use clap::Parser;
 use millrace_consumer::handlers::Prepared;
 use millrace_consumer::{RunArgs, Worker, worker};
-use millrace_devstack::{EmbeddedBroker, PrivatePostgres, TestDb};
+use millrace_devstack::{EmbeddedBroker, TestDb};
 use millrace_schemas::{Framing, TaskEvent, TaskId, encode};
 use millrace_store::position::Consumer;
 use rdkafka::ClientConfig;
@@ -23,14 +23,8 @@ struct Flags {
     run: RunArgs,
 }
 
-/// Where the tables are.
-enum Tables {
-    Shared(TestDb),
-    Own(Box<PrivatePostgres>),
-}
-
 pub struct Scene {
-    tables: Tables,
+    tables: TestDb,
     pub schema: String,
     pub broker: EmbeddedBroker,
     pub topic: String,
@@ -70,18 +64,8 @@ impl Drop for Working {
 
 impl Scene {
     pub async fn new(name: &str, partitions: i32) -> Scene {
-        let shared = TestDb::new(name).await.unwrap();
-        let schema = shared.schema.clone();
-        Scene::over(Tables::Shared(shared), schema, partitions).await
-    }
-
-    /// With a Postgres of its own, that the test may stop.
-    pub async fn with_own_postgres(name: &str, partitions: i32) -> Scene {
-        let own = PrivatePostgres::start_temp().await.unwrap();
-        Scene::over(Tables::Own(Box::new(own)), name.to_owned(), partitions).await
-    }
-
-    async fn over(tables: Tables, schema: String, partitions: i32) -> Scene {
+        let tables = TestDb::new(name).await.unwrap();
+        let schema = tables.schema.clone();
         let scene = Scene {
             topic: format!("{schema}-topic"),
             group: format!("{schema}-group"),
@@ -104,17 +88,7 @@ impl Scene {
     }
 
     pub fn url(&self) -> String {
-        match &self.tables {
-            Tables::Shared(shared) => shared.url.clone(),
-            Tables::Own(own) => own.url(),
-        }
-    }
-
-    pub fn own_postgres(&mut self) -> &mut PrivatePostgres {
-        match &mut self.tables {
-            Tables::Own(own) => own,
-            Tables::Shared(_) => panic!("others use it, too"),
-        }
+        self.tables.url.clone()
     }
 
     /// Who the workers are, as the tables name them.

@@ -18,7 +18,6 @@ pub struct Numbered {
 pub struct Run {
     pub key: String,
     pub n: usize,
-    pub attempt: u16,
     pub began: Instant,
     /// None while it runs, and for ever when its worker was killed before the end of the test's look.
     pub ended: Option<Instant>,
@@ -49,7 +48,6 @@ impl Trail {
         runs.push(Run {
             key: context.key().unwrap_or_default().to_owned(),
             n,
-            attempt: context.attempt(),
             began: Instant::now(),
             ended: None,
         });
