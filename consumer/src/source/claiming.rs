@@ -202,6 +202,10 @@ impl Owner {
                 self.owned
                     .partitions
                     .insert(partition, Standing::Running(Box::new(running)));
+                if progress.next_offset > 0 {
+                    // What an earlier owner settled may never have been committed: lag tools hear of it now.
+                    self.store_offsets(&[(partition, Offset(progress.next_offset))]);
+                }
                 self.floor.waking.soon();
             }
         }
