@@ -211,6 +211,12 @@ impl Attempts {
             .any(|attempt| attempt.offer.partition == partition && attempt.offer.token == token)
     }
 
+    /// Most attempts of all types that may run at once.
+    #[must_use]
+    pub const fn limit(&self) -> usize {
+        self.limit
+    }
+
     /// Attempts in flight of each type.
     #[must_use]
     pub fn running(&self) -> &[usize] {

@@ -312,9 +312,16 @@ impl Floor {
     pub fn show_metrics(&mut self) {
         self.metrics.attempts(&mut self.ended);
         self.metrics.waits(&mut self.waits);
+        let most = self.attempts.limit();
         for (task_type, running) in self.attempts.running().iter().enumerate() {
-            self.metrics.of(task_type).running(*running);
+            let metrics = self.metrics.of(task_type);
+            metrics.running(*running);
+            let index = TypeIndex(u16::try_from(task_type).unwrap_or(u16::MAX));
+            let own = self.policies.get(index).max_in_flight;
+            metrics.running_limit(own.map_or(most, |own| own.min(most)));
         }
+        // Types that nobody registered have no handler and no limit of their own.
+        self.metrics.of(usize::MAX).running_limit(most);
     }
 }
 
