@@ -23,7 +23,7 @@ pub const CAREFUL_STARTS: u16 = 3;
 /// A parked task that was loaded so often since it was parked runs alone, whatever the mode: the frontier
 /// passed it long ago, so it may have killed as many workers while all else went well.
 pub const SUSPICIOUS_WAKES: u16 = 3;
-/// Tasks that have to end in careful mode before the partition is trusted again.
+/// Tasks that have to end in careful mode, and the frontier to move, before the partition is trusted again.
 pub const ENDS_TO_LEAVE: u32 = 30;
 /// How long others wait for a suspect to come up first. It may be paused, or have ended just before the
 /// crash; otherwise it is among the first that are read.
@@ -68,6 +68,9 @@ struct Suspect {
 pub struct Careful {
     /// Tasks that have to end before the mode is left; 0 when it is off.
     ends_to_leave: u32,
+    /// The frontier has moved since the claim. Until then the mode stays on however many tasks end: the crashes
+    /// that brought it about still count, and whoever caused them may be the one that has not come up yet.
+    has_moved: bool,
     /// Whom the claim found noted. It goes first: any other note would overwrite how many died of it.
     suspect: Option<Suspect>,
     alone: Option<Spot>,
@@ -91,6 +94,7 @@ impl Careful {
         let is_careful = unclean_starts >= UNCLEAN_STARTS || suspect.is_some();
         Self {
             ends_to_leave: if is_careful { ENDS_TO_LEAVE } else { 0 },
+            has_moved: false,
             noted: suspect.is_some(),
             suspect,
             alone: None,
@@ -162,8 +166,14 @@ impl Careful {
         }
         self.suspect = None;
         let was_careful = self.is_careful();
-        self.ends_to_leave = self.ends_to_leave.saturating_sub(1);
+        let least = u32::from(was_careful && !self.has_moved);
+        self.ends_to_leave = self.ends_to_leave.saturating_sub(1).max(least);
         was_careful && !self.is_careful()
+    }
+
+    /// Takes in that the frontier moved: crashes are counted anew.
+    pub const fn frontier_moved(&mut self) {
+        self.has_moved = true;
     }
 
     /// Whether the note is to be set back, for nothing of the partition starts before: it runs side by side again,

@@ -378,6 +378,7 @@ impl<'a> Worker<'a> {
             self.database.frontier += 1;
         }
         if self.database.frontier > before {
+            self.careful.frontier_moved();
             self.database.unclean_starts = 0;
             self.tally.crashes_in_a_row = 0;
         }

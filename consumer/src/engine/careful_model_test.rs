@@ -206,6 +206,7 @@ fn attempts_that_wait_in_memory_do_not_end_careful_mode() {
         assert_eq!(careful.may_start(at(round), 0, now), Permit::Alone);
         assert!(!careful.ended(at(round), AloneEnd::Durable));
     }
+    careful.frontier_moved();
     assert_eq!(careful.may_start(at(29), 0, now), Permit::Alone);
     assert!(
         !careful.ended(at(7), AloneEnd::Durable),
@@ -216,4 +217,17 @@ fn attempts_that_wait_in_memory_do_not_end_careful_mode() {
     assert!(careful.to_clear());
     careful.cleared();
     assert_eq!(careful.may_start(at(30), 0, now), Permit::Freely);
+}
+
+#[test]
+fn however_many_tasks_end_the_mode_stays_on_until_the_frontier_moves() {
+    let now = Instant::now();
+    let mut careful = Careful::at_claim(3, None);
+    for end in 1..100 {
+        assert_eq!(careful.may_start(at(end), 0, now), Permit::Alone);
+        assert!(!careful.ended(at(end), AloneEnd::Durable));
+    }
+    careful.frontier_moved();
+    assert_eq!(careful.may_start(at(0), 0, now), Permit::Alone);
+    assert!(careful.ended(at(0), AloneEnd::Durable));
 }

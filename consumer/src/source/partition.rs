@@ -503,6 +503,9 @@ impl Running {
                 settled.heard.push((spot, tracked, outcome));
             }
         }
+        if flown.next_offset > self.ledger.frontier() {
+            self.careful.frontier_moved();
+        }
         if flown.next_offset > self.ledger.frontier() || self.ledger.pending() == 0 {
             self.moved_at = now;
             self.frontier_at = now;
