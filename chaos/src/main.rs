@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, ensure};
 use clap::Parser;
@@ -13,6 +13,7 @@ use millrace_chaos::plan::{Handlers, Plan, Size};
 use millrace_chaos::report::{self, Summary};
 use millrace_chaos::round;
 use millrace_chaos::servers::Servers;
+use tokio::time::Instant;
 
 /// Kills, freezes and cuts off workers, brokers and the database while planned tasks run, and checks every
 /// law afterwards.
@@ -56,6 +57,9 @@ struct Arguments {
     /// Where journals and logs of rounds with broken laws are kept.
     #[arg(long, default_value = "target/chaos")]
     keep: PathBuf,
+    /// Keep those of all rounds.
+    #[arg(long)]
+    keep_all: bool,
 }
 
 #[tokio::main]
@@ -141,8 +145,11 @@ async fn run(arguments: Arguments) -> anyhow::Result<bool> {
         let verdict = checker::judge(&servers, &played)
             .await
             .with_context(|| format!("judging round {} (seed {seed})", number + 1))?;
-        println!("{}", summary.round(&played, &verdict, began.elapsed()));
-        if verdict.violations.is_empty() {
+        println!(
+            "{}",
+            summary.round(&played, &verdict, (began, Instant::now()))
+        );
+        if verdict.violations.is_empty() && !arguments.keep_all {
             std::fs::remove_dir_all(&played.place.dir).context("delete what is not needed")?;
         } else {
             let tables = checker::tables_of(&servers, &played)

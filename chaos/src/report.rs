@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::time::Duration;
+
+use tokio::time::Instant;
 
 use crate::checker::{Law, Verdict};
 use crate::round::Played;
@@ -42,8 +43,14 @@ pub fn keep(
 }
 
 impl Summary {
-    /// Takes a round in; what to print of it.
-    pub fn round(&mut self, played: &Played, verdict: &Verdict, took: Duration) -> String {
+    /// Takes a round in that began and was judged at these times; what to print of it.
+    pub fn round(
+        &mut self,
+        played: &Played,
+        verdict: &Verdict,
+        (began, judged): (Instant, Instant),
+    ) -> String {
+        let seconds = |from: Instant, to: Instant| to.duration_since(from).as_secs_f64();
         self.rounds += 1;
         for (kind, times) in &played.injected {
             *self.injected.entry(kind).or_default() += times;
@@ -54,7 +61,8 @@ impl Summary {
         self.tasks += verdict.tasks;
         self.attempts += verdict.attempts;
         let mut text = format!(
-            "round {} seed {}: {} in {:.1} s ({:.1} s until all was done)\n  \
+            "round {} seed {}: {} in {:.1} s (start {:.1}, storm {:.1}, workers leave {:.1}, calm {:.1}, \
+             workers leave {:.1}, judgement {:.1})\n  \
              tasks {}, attempts {}, workers {}, law 2 samples {}\n  faults: {}\n  laws: {}",
             self.rounds,
             played.plan.seed,
@@ -63,8 +71,13 @@ impl Summary {
             } else {
                 "BROKEN"
             },
-            took.as_secs_f64(),
-            played.took.as_secs_f64(),
+            seconds(began, judged),
+            seconds(began, played.times.storm),
+            seconds(played.times.storm, played.times.healed),
+            seconds(played.times.healed, played.times.calm),
+            seconds(played.times.calm, played.times.settled),
+            seconds(played.times.settled, played.times.ended),
+            seconds(played.times.ended, judged),
             verdict.tasks,
             verdict.attempts,
             played.workers.len(),

@@ -47,8 +47,23 @@ pub struct Played {
     pub settled: bool,
     /// Samples of law 2.
     pub law_two: Seen,
-    /// From the first record to the end of the last.
-    pub took: Duration,
+    /// When what began.
+    pub times: Times,
+}
+
+/// The parts of a round.
+#[derive(Debug, Clone, Copy)]
+pub struct Times {
+    /// The storm began.
+    pub storm: Instant,
+    /// All was healed, and the storm's workers were told to leave.
+    pub healed: Instant,
+    /// New workers were started.
+    pub calm: Instant,
+    /// All work had come to its end, or its time was up.
+    pub settled: Instant,
+    /// The last worker had gone.
+    pub ended: Instant,
 }
 
 /// Plays a round.
@@ -95,17 +110,26 @@ pub async fn play(
             cancel(servers, &place, &plan, &ids, began),
         )?;
         // Half of them die, half of them leave, and others bring it to its end.
+        let healed = Instant::now();
         crew.kill(0);
         let mut complaints = crew.dismiss_all().await;
         crew.note("all is healed; the workers are new");
+        let calm = Instant::now();
         crew.fill(servers)?;
-        let settled = settle(servers, &place, &mut crew).await?;
-        let took = began.elapsed();
+        let is_settled = settle(servers, &place, &mut crew).await?;
+        let settled = Instant::now();
         complaints.extend(crew.dismiss_all().await);
         complaints.extend(crew.surprises().iter().cloned());
-        Ok::<_, ChaosError>((acknowledged, injected, complaints, settled, took))
+        let times = Times {
+            storm: began,
+            healed,
+            calm,
+            settled,
+            ended: Instant::now(),
+        };
+        Ok::<_, ChaosError>((acknowledged, injected, complaints, is_settled, times))
     };
-    let (law_two, (acknowledged, injected, complaints, settled, took)) =
+    let (law_two, (acknowledged, injected, complaints, settled, times)) =
         tokio::try_join!(watched, played)?;
     let workers = crew.known().to_vec();
     Ok(Played {
@@ -118,7 +142,7 @@ pub async fn play(
         complaints,
         settled,
         law_two,
-        took,
+        times,
     })
 }
 

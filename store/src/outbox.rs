@@ -103,6 +103,25 @@ pub async fn take(
     Ok(leased)
 }
 
+/// Goes on holding rows for as long as `lease` from now: their copies are on their way.
+///
+/// # Errors
+/// When the database cannot be written: the rows become due at the end of their lease.
+pub async fn renew(
+    connection: &mut PgConnection,
+    ids: &[i64],
+    lease: Duration,
+) -> Result<(), Trouble> {
+    sqlx::query(
+        "UPDATE outbox SET due_at = clock_timestamp() + make_interval(secs => $2) WHERE id = ANY($1)",
+    )
+    .bind(ids)
+    .bind(lease.as_secs_f64())
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
 /// Deletes rows whose copies were delivered.
 ///
 /// # Errors

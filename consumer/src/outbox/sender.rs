@@ -18,9 +18,10 @@ use super::letter_producer::{DELIVERY_DEADLINE, LetterProducer};
 const ROWS: i64 = 500;
 /// Bytes of records taken at once.
 const BYTES: i64 = 8 << 20;
-/// How long taken rows are ours: longer than a delivery may take, and shorter than anybody would wait for a
-/// copy when a sender died.
-const LEASE: Duration = Duration::from_secs(25);
+/// How long taken rows are ours without another word: so long their copies are late when a sender died.
+const LEASE: Duration = Duration::from_secs(6);
+/// How often the lease is renewed while copies are on their way.
+const RENEW_EVERY: Duration = Duration::from_secs(2);
 /// How often an empty outbox is looked at.
 const IDLE: Duration = Duration::from_secs(1);
 /// The longest pause after failures in a row.
@@ -154,7 +155,11 @@ impl Outbox {
         } else {
             Round::Emptied
         };
-        let sent = self.send(hold, &leased, stop).await;
+        let ids: Vec<i64> = leased.iter().map(|one| one.id).collect();
+        let sent = tokio::select! {
+            sent = self.send(hold, &leased, stop) => sent,
+            never = keep(&mut connection, &ids) => match never {},
+        };
         let delivered: Vec<i64> = sent.delivered;
         if !delivered.is_empty() {
             within(outbox::sent(&mut connection, &delivered)).await?;
@@ -260,6 +265,16 @@ struct Sent {
     delivered: Vec<i64>,
     /// By what went wrong.
     failed: BTreeMap<String, Vec<i64>>,
+}
+
+/// Renews the lease of rows for as long as somebody waits. What cannot be renewed may be sent a second time.
+async fn keep(connection: &mut PgConnection, ids: &[i64]) -> std::convert::Infallible {
+    loop {
+        tokio::time::sleep(RENEW_EVERY).await;
+        if let Err(error) = within(outbox::renew(connection, ids, LEASE)).await {
+            tracing::debug!(%error, "the lease of copies on their way was not renewed");
+        }
+    }
 }
 
 /// 1 s, 2 s, 4 s and so on.

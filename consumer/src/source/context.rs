@@ -4,6 +4,7 @@
 //! is closing: there nobody reads the channel any more, and librdkafka waits for the answer.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use millrace_telemetry::{BrokerErrorKind, BrokerMetrics};
 use rdkafka::client::ClientContext;
@@ -43,6 +44,39 @@ pub struct GroupContext {
     metrics: BrokerMetrics,
     closing: AtomicBool,
     log_changes: AtomicU64,
+    /// Lines about single connections.
+    lines: Seldom,
+    /// Errors about all of them.
+    errors: Seldom,
+}
+
+/// While brokers are away the client repeats itself several times a second: one line in so long says enough.
+const SELDOM: Duration = Duration::from_secs(10);
+
+/// Lets one in [`SELDOM`] pass.
+struct Seldom {
+    began: Instant,
+    /// Milliseconds from `began` before which nothing passes.
+    closed_until: AtomicU64,
+}
+
+impl Seldom {
+    fn new() -> Self {
+        Self {
+            began: Instant::now(),
+            closed_until: AtomicU64::new(0),
+        }
+    }
+
+    fn passes(&self) -> bool {
+        let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let now = self.began.elapsed();
+        let next = |until: u64| (until <= ms(now)).then(|| ms(now + SELDOM));
+        let closed = &self.closed_until;
+        closed
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, next)
+            .is_ok()
+    }
 }
 
 /// The client's words for a topic without an id: 16 zero bytes in base64.
@@ -70,6 +104,8 @@ impl GroupContext {
             metrics,
             closing: AtomicBool::new(false),
             log_changes: AtomicU64::new(0),
+            lines: Seldom::new(),
+            errors: Seldom::new(),
         }
     }
 
@@ -116,8 +152,13 @@ impl ClientContext for GroupContext {
         if error.rdkafka_error_code() == Some(RDKafkaErrorCode::PartitionEOF) {
             return;
         }
-        self.metrics.error(kind_of(&error));
-        tracing::warn!(%error, reason, "the Kafka client reports an error");
+        let kind = kind_of(&error);
+        self.metrics.error(kind);
+        if comes_and_goes(kind) && !self.errors.passes() {
+            tracing::debug!(%error, reason, "the Kafka client reports an error");
+        } else {
+            tracing::warn!(%error, reason, "the Kafka client reports an error");
+        }
     }
 
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
@@ -126,7 +167,11 @@ impl ClientContext for GroupContext {
             | RDKafkaLogLevel::Alert
             | RDKafkaLogLevel::Critical
             | RDKafkaLogLevel::Error => {
-                tracing::warn!(facility, message, "librdkafka");
+                if facility == "FAIL" && !self.lines.passes() {
+                    tracing::debug!(facility, message, "librdkafka");
+                } else {
+                    tracing::warn!(facility, message, "librdkafka");
+                }
             }
             RDKafkaLogLevel::Warning => tracing::info!(facility, message, "librdkafka"),
             RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info | RDKafkaLogLevel::Debug => {
@@ -160,6 +205,12 @@ pub fn kind_of(error: &KafkaError) -> BrokerErrorKind {
         Some(RDKafkaErrorCode::Fatal) => BrokerErrorKind::Fatal,
         _ => BrokerErrorKind::Other,
     }
+}
+
+/// Whether the client repeats such an error for as long as an outage lasts, and tells of it by its callback.
+#[must_use]
+pub const fn comes_and_goes(kind: BrokerErrorKind) -> bool {
+    matches!(kind, BrokerErrorKind::Connection | BrokerErrorKind::Timeout)
 }
 
 impl ConsumerContext for GroupContext {

@@ -14,7 +14,7 @@ use rdkafka::message::{BorrowedMessage, Headers as _, Message};
 
 use super::admission::{Admitted, Arrival, admit};
 use super::claims::Ahead;
-use super::context::kind_of;
+use super::context::{comes_and_goes, kind_of};
 use super::leader_epoch::epoch_of;
 use super::owner::{Owner, Received};
 use super::partition::Running;
@@ -52,7 +52,8 @@ impl Owner {
     }
 
     fn consumption_failed(&mut self, error: &KafkaError) {
-        self.gauges.broker.error(kind_of(error));
+        let kind = kind_of(error);
+        self.gauges.broker.error(kind);
         match error.rdkafka_error_code() {
             Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => {
                 tracing::warn!(%error, "some position is outside its log: claiming every partition again to find out which");
@@ -77,6 +78,8 @@ impl Owner {
             Some(RDKafkaErrorCode::PollExceeded) => {
                 tracing::error!(%error, "the worker did not poll in time and was thrown out of the group: it joins again");
             }
+            // The callback has said so.
+            _ if comes_and_goes(kind) => tracing::debug!(%error, "the Kafka client could not read"),
             _ => tracing::warn!(%error, "the Kafka client could not read; it goes on by itself"),
         }
     }

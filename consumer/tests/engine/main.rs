@@ -6,6 +6,7 @@
     reason = "a test states what must hold"
 )]
 
+mod bounds;
 mod cancel;
 mod duplicates;
 mod endings;

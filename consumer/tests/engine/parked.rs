@@ -21,20 +21,20 @@ const POSITION: &str = "SELECT coalesce(sum(next_offset), 0)::bigint FROM partit
 
 /// Opened once: until then tasks that ask for it fail.
 #[derive(Clone, Default)]
-struct Gate(Arc<AtomicBool>);
+pub struct Gate(Arc<AtomicBool>);
 
 impl Gate {
-    fn open(&self) {
+    pub fn open(&self) {
         self.0.store(true, Ordering::SeqCst);
     }
 
-    fn is_open(&self) -> bool {
+    pub fn is_open(&self) -> bool {
         self.0.load(Ordering::SeqCst)
     }
 }
 
 /// A handler whose tasks fail while `stops` says so, and ask to be tried again after `wait`.
-fn stubborn(
+pub fn stubborn(
     trail: &Trail,
     wait: Duration,
     stops: impl Fn(usize) -> bool + Clone + Send + Sync + 'static,

@@ -54,6 +54,27 @@ async fn a_row_belongs_to_one_sender_until_its_lease_ends() {
 }
 
 #[tokio::test]
+async fn a_lease_that_is_renewed_goes_on() {
+    let world = planted("outbox_renew", 2).await;
+    let ids: Vec<i64> = taken(&world, 2, 1_000)
+        .await
+        .iter()
+        .map(|one| one.id)
+        .collect();
+    world.sql("UPDATE outbox SET due_at = now()").await;
+    let mut connection = world.operations().await;
+    outbox::renew(&mut connection, &ids[..1], LEASE)
+        .await
+        .unwrap();
+    let due: Vec<i64> = taken(&world, 2, 1_000)
+        .await
+        .iter()
+        .map(|one| one.id)
+        .collect();
+    assert_eq!(due, ids[1..], "the other one was let go");
+}
+
+#[tokio::test]
 async fn a_row_brings_its_letter_as_it_was() {
     let world = planted("outbox_letter", 1).await;
     let leased = taken(&world, 10, 1_000).await;
