@@ -6,7 +6,8 @@ use std::time::Instant;
 use proptest::prelude::*;
 
 use super::lanes_model::{Plan, Waits, World, in_log};
-use super::lanes_model_owner::{How, Owner};
+use super::lanes_model_attempts::How;
+use super::lanes_model_owner::Owner;
 
 #[derive(Clone, Copy, Debug)]
 enum Step {

@@ -45,6 +45,8 @@ mod filter_model_test;
 #[cfg(test)]
 mod lanes_model;
 #[cfg(test)]
+mod lanes_model_attempts;
+#[cfg(test)]
 mod lanes_model_landing;
 #[cfg(test)]
 mod lanes_model_owner;
