@@ -24,8 +24,9 @@ use crate::handlers::{Executor, ExecutorOptions, LOOK_AGAIN, Policies, Prepared,
 use crate::options::RunArgs;
 use crate::outbox::{Outbox, dlq_topic};
 use crate::source::claims::Claims;
+use crate::source::closing::Ended;
 use crate::source::context::{GroupContext, hear_of_log_changes};
-use crate::source::owner::{Ended, Gauges, Owner, OwnerSettings, Work};
+use crate::source::owner::{Gauges, Owner, OwnerSettings, Work};
 use crate::work::attempts::Attempts;
 use crate::work::controls::ControlPanel;
 use crate::work::floor::{Floor, FloorParts};

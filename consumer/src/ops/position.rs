@@ -16,7 +16,7 @@ use super::place::Place;
 use super::print::{or_dash, rows};
 use crate::exit_code::Refusal;
 use crate::options::{Chosen, PlaceArgs, PositionSetArgs, Target};
-use crate::source::claims::another_log;
+use crate::source::diagnosis::another_log;
 use crate::source::log::Bounds;
 
 #[derive(Debug, serde::Serialize)]

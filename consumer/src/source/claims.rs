@@ -1,27 +1,25 @@
-//! Claiming partitions: the fence is taken, and the log under the position is checked to be the same log.
+//! Claiming partitions: the fence is taken, and what goes with it is read.
 //!
-//! Runs beside the owner's loop, which goes on polling meanwhile. The checks come before the claim, so
-//! that a partition that has to stop is not claimed over and over, and again after it, since the former
-//! owner's last flush may have moved the position.
+//! Runs beside the owner's loop, which goes on polling meanwhile. A claim that is granted is of the log that
+//! the position belongs to. The checks (`diagnosis`) come before the claim, so that a partition that has to
+//! stop is not claimed over and over, and again after it, since the former owner's last flush may have moved
+//! the position.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use millrace_store::deployment::{self, Deployment};
 use millrace_store::position::{self, Consumer, Progress};
 use millrace_store::{Database, Purpose, Trouble, allowances, frozen, parked, progress};
-use rdkafka::consumer::{Consumer as _, StreamConsumer};
+use rdkafka::consumer::StreamConsumer;
 use sqlx::PgConnection;
 
 use super::context::GroupContext;
-use super::log::{self, Bounds, LogError, LogIdentity};
+use super::diagnosis::{Broker, outside};
+use super::log::{LogError, LogIdentity};
 use super::parked_here::ParkedHere;
 use super::stop::StopReason;
-use crate::engine::{Offset, Partition};
-
-/// How long the brokers may take to answer one question.
-const BROKER_DEADLINE: Duration = Duration::from_secs(5);
+use crate::engine::Partition;
 
 /// Where a group that has never worked here begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -91,13 +89,6 @@ pub enum Ahead {
     Refused,
     /// It may be: this very worker committed it before the database went back, and reads the rest again.
     Expected,
-}
-
-/// What the brokers say about the partitions.
-struct Broker {
-    identity: LogIdentity,
-    bounds: BTreeMap<Partition, Bounds>,
-    committed: BTreeMap<Partition, Option<Offset>>,
 }
 
 impl Claims {
@@ -206,39 +197,6 @@ impl Claims {
         Ok(here)
     }
 
-    /// What would be answered, without claiming: for `position show`.
-    ///
-    /// # Errors
-    /// When Postgres or the brokers do not answer.
-    pub async fn diagnose(
-        &self,
-        partitions: &[i32],
-    ) -> Result<BTreeMap<i32, Option<StopReason>>, ClaimError> {
-        let broker = self.ask_brokers(partitions).await?;
-        let mut connection = self.database.connect(Purpose::Reading).await?;
-        let pinned = deployment::pinned(&mut connection)
-            .await?
-            .unwrap_or_else(|| self.deployment(&broker.identity));
-        let heights = position::highest_ever(&mut connection, &self.consumer).await?;
-        let rows = self.rows(&mut connection).await?;
-        Ok(partitions
-            .iter()
-            .map(|&partition| {
-                (
-                    partition,
-                    self.examine(
-                        partition,
-                        &pinned,
-                        &broker,
-                        rows.get(&partition),
-                        &heights,
-                        Ahead::Refused,
-                    ),
-                )
-            })
-            .collect())
-    }
-
     /// The log as the brokers know it now.
     #[must_use]
     pub fn deployment(&self, identity: &LogIdentity) -> Deployment {
@@ -251,7 +209,7 @@ impl Claims {
         }
     }
 
-    async fn rows(
+    pub(super) async fn rows(
         &self,
         connection: &mut PgConnection,
     ) -> Result<HashMap<i32, Progress>, ClaimError> {
@@ -288,23 +246,6 @@ impl Claims {
         Err(trouble.into())
     }
 
-    async fn ask_brokers(&self, partitions: &[i32]) -> Result<Broker, ClaimError> {
-        let client = Arc::clone(&self.client);
-        let topic = self.consumer.topic.clone();
-        let partitions: Vec<Partition> = partitions.iter().copied().map(Partition).collect();
-        tokio::task::spawn_blocking(move || {
-            let identity = log::identify(client.client(), &topic, BROKER_DEADLINE)?;
-            let bounds = log::all_bounds(client.as_ref(), &topic, &partitions, BROKER_DEADLINE)?;
-            let committed = log::committed(client.as_ref(), &topic, &partitions, BROKER_DEADLINE)?;
-            Ok(Broker {
-                identity,
-                bounds,
-                committed,
-            })
-        })
-        .await?
-    }
-
     async fn create(
         &self,
         connection: &mut PgConnection,
@@ -325,110 +266,5 @@ impl Claims {
             "first start of this partition: its book begins"
         );
         Ok(())
-    }
-
-    /// Whether another group or topic was first in this schema.
-    fn another_group(&self, pinned: &Deployment) -> Option<StopReason> {
-        let ours = pinned.group == self.consumer.group && pinned.topic == self.consumer.topic;
-        (!ours).then(|| StopReason::AnotherGroup {
-            group: pinned.group.clone(),
-            topic: pinned.topic.clone(),
-        })
-    }
-
-    fn examine(
-        &self,
-        partition: i32,
-        pinned: &Deployment,
-        broker: &Broker,
-        row: Option<&Progress>,
-        heights: &HashMap<i32, i64>,
-        ahead: Ahead,
-    ) -> Option<StopReason> {
-        self.another_group(pinned)
-            .or_else(|| another_log(pinned, &broker.identity))
-            .or_else(|| {
-                (partition >= pinned.partition_count && row.is_none()).then_some(
-                    StopReason::NewPartition {
-                        partition,
-                        pinned: pinned.partition_count,
-                        now: broker.identity.partition_count,
-                    },
-                )
-            })
-            .or_else(|| {
-                let committed = broker
-                    .committed
-                    .get(&Partition(partition))
-                    .copied()
-                    .flatten()?
-                    .0;
-                match row {
-                    None => Some(StopReason::LostTable {
-                        partition,
-                        committed,
-                    }),
-                    Some(row) => {
-                        let highest = heights.get(&partition).copied().unwrap_or(row.high_offset);
-                        (ahead == Ahead::Refused && committed > highest).then_some(
-                            StopReason::DatabaseRestored {
-                                partition,
-                                committed,
-                                highest,
-                            },
-                        )
-                    }
-                }
-            })
-            .or_else(|| outside(row?, &broker.bounds))
-    }
-}
-
-impl Broker {
-    fn admits(&self, row: &Progress) -> bool {
-        outside(row, &self.bounds).is_none()
-    }
-}
-
-/// Whether the log is another one than that which was pinned.
-#[must_use]
-pub fn another_log(pinned: &Deployment, now: &LogIdentity) -> Option<StopReason> {
-    let differ = |what: &'static str, was: &Option<String>, is: &Option<String>| match (was, is) {
-        (Some(was), Some(is)) if was != is => Some(StopReason::AnotherLog {
-            what,
-            was: was.clone(),
-            is: is.clone(),
-        }),
-        _ => None,
-    };
-    differ("cluster id", &pinned.cluster_id, &now.cluster_id)
-        .or_else(|| differ("topic id", &pinned.topic_id, &now.topic_id))
-        .or_else(|| {
-            (now.partition_count < pinned.partition_count).then(|| StopReason::AnotherLog {
-                what: "partition count",
-                was: pinned.partition_count.to_string(),
-                is: now.partition_count.to_string(),
-            })
-        })
-}
-
-/// Whether the position lies outside the log.
-fn outside(row: &Progress, bounds: &BTreeMap<Partition, Bounds>) -> Option<StopReason> {
-    let bounds = bounds.get(&Partition(row.partition))?;
-    let (partition, position) = (row.partition, row.next_offset);
-    if position < bounds.start.0 {
-        Some(StopReason::RetentionPassed {
-            partition,
-            position,
-            start: bounds.start.0,
-        })
-    } else if position > bounds.end.0 {
-        Some(StopReason::BeyondEnd {
-            partition,
-            position,
-            end: bounds.end.0,
-        })
-    } else {
-        None
     }
 }

@@ -1,12 +1,13 @@
 //! Flushes out and back in: what is handed to which writer, and what a landed flush settles.
 //!
-//! Kafka's offset is stored only here, after the flush that made it durable. Backpressure is decided here,
-//! too, since only a landed flush relieves it.
+//! Kafka's offset is stored only here, after the flush that made it durable. A partition has one writer, and
+//! a writer takes its partitions in turn, so that none waits for the others for ever. Whoever waits for a task
+//! to land hears of it here, and so does the budget.
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use millrace_store::{End, Flush, Incidents, Outcome, ParkKind, Reason, Settling, ShareEnd};
-use millrace_telemetry::{self as telemetry, DatabaseErrorKind, LatencyBatch, RedoPath};
+use millrace_telemetry::{DatabaseErrorKind, LatencyBatch, RedoPath};
 use rdkafka::consumer::Consumer as _;
 use rdkafka::topic_partition_list::{Offset as KafkaOffset, TopicPartitionList};
 
@@ -14,7 +15,7 @@ use super::claims::Ahead;
 use super::in_air::{Settled, Tracked};
 use super::owner::Owner;
 use super::standing::Standing;
-use crate::engine::{AloneEnd, Charge, Offset, Partition, Pressure, Spot};
+use crate::engine::{AloneEnd, Charge, Offset, Partition, Spot};
 use crate::handlers::CancelReason;
 use crate::work::flusher::{Job, Landed};
 
@@ -224,31 +225,6 @@ impl Owner {
         }
     }
 
-    /// Takes over into the budget what a partition holds and holds no longer.
-    pub(super) fn balance(&mut self, partition: i32) {
-        let Some(running) = self.at_work(partition) else {
-            return;
-        };
-        let (charged, refunded) = running.take_charges();
-        self.budget.charge(Partition(partition), charged);
-        if let Err(error) = self.budget.refund(Partition(partition), refunded) {
-            tracing::error!(%error, "the budget's books are wrong");
-            self.budget.forget(Partition(partition));
-        }
-    }
-
-    /// The same for all partitions: attempts that ended and parked tasks that came belong to any of them.
-    pub(super) fn balance_all(&mut self) {
-        let partitions: Vec<i32> = self
-            .owned
-            .running()
-            .map(|(partition, _)| partition)
-            .collect();
-        for partition in partitions {
-            self.balance(partition);
-        }
-    }
-
     fn count_letters(&self, outcomes: &[Outcome], reasons: &[Reason]) {
         let repeats = outcomes.iter().filter(|o| **o == Outcome::Duplicate);
         self.gauges.consumer.duplicates(repeats.count() as u64);
@@ -300,111 +276,6 @@ impl Owner {
             // A partition that was lost a moment ago: its next owner commits it.
             tracing::debug!(%error, "Kafka's offsets were not stored");
         }
-    }
-
-    /// Applies the budget's pressure: drain, one record a tick, or pause.
-    pub(super) fn press(&mut self, at: Instant) {
-        let pressure = self.budget.pressure(at);
-        let held = self.budget.held();
-        self.gauges.consumer.in_flight(held.events, held.bytes);
-        let lasted = at.saturating_duration_since(self.pressed_since);
-        match self.pressure {
-            Pressure::Open => {}
-            Pressure::Soft => self
-                .gauges
-                .consumer
-                .held_back(telemetry::Pressure::Soft, lasted),
-            Pressure::Hard => self
-                .gauges
-                .consumer
-                .held_back(telemetry::Pressure::Hard, lasted),
-        }
-        self.pressed_since = at;
-        if pressure == self.pressure {
-            return;
-        }
-        match (self.pressure, pressure) {
-            (_, Pressure::Hard) => {
-                tracing::warn!(
-                    events = held.events,
-                    bytes = held.bytes,
-                    "the budget is used up and nothing lands: pausing"
-                );
-                self.pause(&self.fetched());
-            }
-            (Pressure::Hard, _) => {
-                tracing::info!("the budget has room again: resuming");
-                self.resume(&self.fetched());
-                for (_, running) in self.owned.running_mut() {
-                    running.held_back = false;
-                    // Those that are full are held again at the next tick.
-                    running.is_full = false;
-                }
-            }
-            (Pressure::Open | Pressure::Soft, _) => {}
-        }
-        self.pressure = pressure;
-    }
-
-    /// Pauses one partition that holds more than its share, so that it cannot starve the others.
-    /// The last one that is read goes on: with nothing to fetch, librdkafka sleeps up to a second before it
-    /// hears of a resume, and soft pressure holds that one back just as well.
-    pub(super) fn hold_back(&mut self, partition: i32) {
-        let others_are_read = self.owned.partitions.iter().any(|(other, standing)| {
-            *other != partition
-                && matches!(standing, Standing::Running(running) if !running.held_back && !running.at_end)
-        });
-        if !others_are_read {
-            return;
-        }
-        if let Some(Standing::Running(running)) = self.owned.partitions.get_mut(&partition)
-            && !running.held_back
-        {
-            running.held_back = true;
-            self.pause(&[partition]);
-        }
-    }
-
-    fn let_go_on(&mut self, partition: i32) {
-        if let Some(Standing::Running(running)) = self.owned.partitions.get_mut(&partition)
-            && running.held_back
-        {
-            running.held_back = false;
-            let stays = running.is_full;
-            if !stays && self.pressure != Pressure::Hard {
-                self.resume(&[partition]);
-            }
-        }
-    }
-
-    pub(super) fn fetched(&self) -> Vec<i32> {
-        let fetched = self
-            .owned
-            .partitions
-            .iter()
-            .filter(|(_, standing)| standing.is_fetched());
-        fetched.map(|(partition, _)| *partition).collect()
-    }
-
-    pub(super) fn pause(&self, partitions: &[i32]) {
-        if let Err(error) = self.client.pause(&self.list(partitions)) {
-            tracing::debug!(%error, "pausing");
-        }
-    }
-
-    pub(super) fn resume(&self, partitions: &[i32]) {
-        if let Err(error) = self.client.resume(&self.list(partitions)) {
-            tracing::debug!(%error, "resuming");
-        }
-    }
-
-    /// A list of partitions as librdkafka wants it, without offsets.
-    pub(super) fn list(&self, partitions: &[i32]) -> TopicPartitionList {
-        let mut list = TopicPartitionList::with_capacity(partitions.len());
-        for partition in partitions {
-            list.add_partition(&self.claims.consumer.topic, *partition);
-        }
-        list
     }
 
     pub(super) fn fence_lost(

@@ -1,4 +1,4 @@
-//! Partitions coming and going: assigned, halted, stopped, revoked, lost.
+//! Partitions coming and going: assigned, revoked, lost.
 //!
 //! An assignment is answered at once with nothing, so a slow claim never holds up the group: each
 //! partition is handed to the fetcher when its claim is granted. On the way out only the flush in the air
@@ -9,18 +9,16 @@ use std::time::{Duration, Instant};
 
 use millrace_store::Purpose;
 use millrace_store::position::{self, Fence, Suspect};
-use millrace_telemetry::{ClaimResult, RebalanceEvent};
+use millrace_telemetry::RebalanceEvent;
 use rdkafka::consumer::Consumer as _;
 use rdkafka::topic_partition_list::TopicPartitionList;
 use uuid::Uuid;
 
-use super::claiming::LOOK_AGAIN;
 use super::claims::{Ahead, Claims};
 use super::context::GroupEvent;
 use super::owner::Owner;
 use super::partition::Running;
 use super::standing::Standing;
-use super::stop::StopReason;
 use crate::engine::Partition;
 use crate::handlers::CancelReason;
 
@@ -120,76 +118,6 @@ impl Owner {
         self.gauges
             .consumer
             .partitions_owned(self.owned.running().count());
-    }
-
-    pub(super) fn stop_partition(&mut self, partition: i32, reason: StopReason) {
-        let due = Instant::now() + LOOK_AGAIN;
-        if let Some(Standing::Stopped {
-            reason: before,
-            due: next,
-            ..
-        }) = self.owned.partitions.get_mut(&partition)
-            && *before == reason
-        {
-            *next = due;
-            return;
-        }
-        self.gauges.database.claim(ClaimResult::Stopped);
-        tracing::error!(partition, %reason, "the partition stands still");
-        let metrics = self.gauges.consumer.partition(partition);
-        metrics.stopped(true);
-        self.owned.partitions.insert(
-            partition,
-            Standing::Stopped {
-                reason,
-                due,
-                metrics,
-            },
-        );
-    }
-
-    /// Reads no further: what was taken is written, then the partition stands still.
-    pub(super) fn halt(&mut self, partition: i32, reason: StopReason) {
-        self.unfetch(&[partition]);
-        match self.owned.partitions.remove(&partition) {
-            Some(Standing::Running(running)) => {
-                tracing::error!(partition, %reason, "the partition is read no further");
-                self.owned
-                    .partitions
-                    .insert(partition, Standing::Halting { running, reason });
-                self.finish_halting();
-            }
-            Some(other) => {
-                self.owned.partitions.insert(partition, other);
-            }
-            None => {}
-        }
-    }
-
-    /// Stops at once, without writing what was taken: it may be another log's.
-    pub(super) fn stop_dead(&mut self, partition: i32, reason: StopReason) {
-        self.unfetch(&[partition]);
-        self.budget.forget(Partition(partition));
-        self.stop_partition(partition, reason);
-    }
-
-    /// Partitions that were to be read no further and have everything written stand still now.
-    pub(super) fn finish_halting(&mut self) {
-        let done: Vec<(i32, StopReason)> = self
-            .owned
-            .partitions
-            .iter()
-            .filter_map(|(partition, standing)| match standing {
-                Standing::Halting { running, reason } if running.is_idle() => {
-                    Some((*partition, reason.clone()))
-                }
-                _ => None,
-            })
-            .collect();
-        for (partition, reason) in done {
-            self.owned.partitions.remove(&partition);
-            self.stop_partition(partition, reason);
-        }
     }
 
     fn revoked(&mut self, partitions: Vec<i32>, lost: bool) {

@@ -5,13 +5,17 @@
 
 mod admission;
 mod alone;
+mod batch;
 mod claiming;
 pub mod claims;
+pub mod closing;
 pub mod context;
+pub mod diagnosis;
 mod ended;
 mod errand;
 mod flow;
 mod group;
+mod halting;
 mod in_air;
 mod intake;
 pub mod leader_epoch;
@@ -21,6 +25,7 @@ mod log_test;
 pub mod owner;
 mod parked_here;
 mod partition;
+mod pressure;
 mod standing;
 mod starting;
 mod statistics;

@@ -2,11 +2,11 @@
 //!
 //! Its select is biased: shutdown, tick, group, claims, flushes, and polling last, so that a full log can
 //! never starve what keeps the group and the books right. Polling is never off for longer than a tick.
-//! What it does at each of these stands in `group`, `flow`, `intake` and `watch`.
+//! What it does at each of these stands in `group`, `flow`, `intake` and `watch`; how it ends, in `closing`.
 
 use std::collections::BTreeMap;
 use std::pin::pin;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
@@ -20,6 +20,7 @@ use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio_util::sync::CancellationToken;
 
 use super::claims::Claims;
+use super::closing::{Ending, LeftStanding, OwnerError};
 use super::context::{GroupContext, GroupEvent};
 use super::errand::ClaimReport;
 use super::group::Leaving;
@@ -32,8 +33,6 @@ use crate::work::flusher::{Landed, WriterLane};
 
 /// How often the owner looks up from polling.
 const TICK: Duration = Duration::from_millis(50);
-/// How long leaving the group may take.
-const LEAVE_GROUP_DEADLINE: Duration = Duration::from_secs(10);
 /// How long before the end of a shutdown tasks that still run are asked to stop.
 const LAST_CALL: Duration = Duration::from_secs(5);
 /// Most records taken in one go before it looks around again.
@@ -54,60 +53,6 @@ pub struct OwnerSettings {
     pub stuck_after: Duration,
     /// Most parked tasks of one partition; beyond it the partition is read no further until there are fewer.
     pub most_parked: i64,
-}
-
-/// Why the owner ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ended {
-    /// All was read and written.
-    Idle,
-    /// It was told to stop, and everything taken is durable.
-    Drained,
-    /// It was told to stop, and the deadline came first: the rest is read again by whoever comes next.
-    DeadlinePassed,
-}
-
-/// How the owner ended, and what it leaves behind.
-#[derive(Debug)]
-pub struct Ending {
-    /// Why.
-    pub ended: Ended,
-    /// Partitions that wait for a decision, in words.
-    pub stopped: Vec<String>,
-}
-
-/// The client can never work again in this process.
-#[derive(Debug, thiserror::Error)]
-pub enum OwnerError {
-    /// Fenced by another member with the same instance id, or the like.
-    #[error(
-        "the Kafka client ended for good: {0}. Where it says that the instance was fenced, two workers run with the same group.instance.id"
-    )]
-    Fatal(KafkaError),
-    /// A writer ended, which it never does by itself.
-    #[error("a writer has ended: this is a defect of Millrace; what was not written is read again")]
-    WriterGone,
-    /// A partition did not move on, though nothing that is known held it up.
-    #[error(
-        "partition {partition} has not moved on from offset {offset} for {for_seconds} s, though nothing holds it up: this is a \
-         defect of Millrace. The worker ends, so that another one takes the partition; nothing is lost"
-    )]
-    Stuck {
-        /// The partition.
-        partition: i32,
-        /// Where it stands.
-        offset: i64,
-        /// For how long.
-        for_seconds: u64,
-    },
-    /// The client could not subscribe.
-    #[error("subscribing to topic {topic}: {source}")]
-    Subscribe {
-        /// The topic.
-        topic: String,
-        /// What the client says.
-        source: KafkaError,
-    },
 }
 
 /// What a worker needs to run tasks.
@@ -169,8 +114,8 @@ pub struct Owner {
     landed: UnboundedReceiver<Landed>,
     pub(super) watchers: UnboundedSender<Watched>,
     watched: UnboundedReceiver<Watched>,
-    stopping: Option<Instant>,
-    idle_since: Option<Instant>,
+    pub(super) stopping: Option<Instant>,
+    pub(super) idle_since: Option<Instant>,
     heartbeat: Heartbeat,
 }
 
@@ -323,19 +268,6 @@ impl Owner {
         }
     }
 
-    fn begin_stop(&mut self) {
-        tracing::info!("stopping: what was taken is written, then the group is left");
-        self.stopping = Some(Instant::now() + self.settings.shutdown_deadline);
-        for (_, running) in self.owned.running_mut() {
-            running.begin_leaving();
-        }
-    }
-
-    /// Whether no more records are taken in.
-    pub(super) const fn is_stopping(&self) -> bool {
-        self.stopping.is_some()
-    }
-
     fn tick(&mut self) {
         let at = Instant::now();
         if self.floor.look_up() {
@@ -365,73 +297,6 @@ impl Owner {
         }
         self.look_around(at);
         self.note_idleness(at);
-    }
-
-    fn note_idleness(&mut self, at: Instant) {
-        if self.leaving.is_none() && self.all_done() {
-            self.idle_since.get_or_insert(at);
-        } else {
-            self.idle_since = None;
-        }
-    }
-
-    fn ended(&self) -> Option<Ended> {
-        if let Some(deadline) = self.stopping {
-            let written = self.leaving.is_none()
-                && self.floor.attempts.is_empty()
-                && self
-                    .owned
-                    .running()
-                    .all(|(_, running)| running.is_written());
-            if written {
-                return Some(Ended::Drained);
-            }
-            return (Instant::now() >= deadline).then_some(Ended::DeadlinePassed);
-        }
-        let limit = self.settings.exit_when_idle?;
-        self.idle_since
-            .filter(|since| since.elapsed() >= limit)
-            .map(|_| Ended::Idle)
-    }
-
-    /// Gives the claims back, lets librdkafka commit what is stored, and leaves the group.
-    async fn leave_group(self, ended: Ended) {
-        if ended != Ended::DeadlinePassed {
-            let held: Vec<_> = self
-                .owned
-                .running()
-                .map(|(partition, running)| (partition, running.fence, running.suspect()))
-                .collect();
-            self.release(held).await;
-        }
-        self.client.context().close();
-        let Self { client, claims, .. } = self;
-        drop(claims);
-        let left = async {
-            // Questions under way hold the client, too: only the last one to let go leaves the group.
-            while Arc::strong_count(&client) > 1 {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-            tokio::task::spawn_blocking(move || drop(client)).await
-        };
-        if tokio::time::timeout(LEAVE_GROUP_DEADLINE, left)
-            .await
-            .is_err()
-        {
-            tracing::warn!("leaving the group took over 10 s: its session times out by itself");
-        }
-    }
-}
-
-/// Whoever drops the owner where it stands drops the client, too, which then waits for an answer to the
-/// rebalance that its leaving causes: nobody is left to give one.
-struct LeftStanding(Weak<StreamConsumer<GroupContext>>);
-
-impl Drop for LeftStanding {
-    fn drop(&mut self) {
-        if let Some(client) = self.0.upgrade() {
-            client.context().close();
-        }
     }
 }
 

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use millrace_store::Ending;
 use millrace_store::progress::State;
 
-use super::owner::{Owner, OwnerError};
+use super::closing::OwnerError;
+use super::owner::Owner;
 use super::standing::Standing;
 use crate::engine::{LaneKey, Laned as _, Pressure, Resolved, Spot};
 use crate::handlers::{CancelReason, ProgressNote};

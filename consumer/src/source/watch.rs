@@ -12,7 +12,7 @@ use millrace_store::position::{self, Fence, Progress};
 use millrace_store::{FenceLoss, Purpose, deployment};
 use rdkafka::consumer::Consumer as _;
 
-use super::claims::another_log;
+use super::diagnosis::another_log;
 use super::log::{self, Bounds, LogError};
 use super::owner::Owner;
 use super::standing::Standing;
