@@ -1,18 +1,17 @@
-//! Redrive and discard: a task has one result at most at every moment, and the books balance at each.
+//! Redrive: a task has one result at most at every moment, and the books balance at each.
 
-use millrace_schemas::{CURRENT_SCHEMA, Decoders, Framing, TaskEvent, encode};
-use millrace_store::discard;
-use millrace_store::letters::{self, Filter, LetterPlace};
+use millrace_schemas::{Decoders, TaskEvent};
+use millrace_store::letters::LetterPlace;
 use millrace_store::operations_log::{self, Journal};
-use millrace_store::redrive::{Redriven, Refusal, Terms, examine, redrive};
+use millrace_store::redrive::{Redriven, Refusal, Terms, redrive};
 use millrace_store::{DeadLetter, Ending, Reason, Settling};
 
-use crate::aside::{land_to, settles, wake};
-use crate::events::{born_in_days, event, events, raw, record};
-use crate::world::{Held, World, flush_of, record_share};
+use crate::aside::{land_to, ordered, settles, wake};
+use crate::events::{event, events, raw, record};
+use crate::world::{Held, World};
 
 /// A task that failed for good.
-fn failed(offset: i64, event: &TaskEvent) -> Settling {
+pub fn failed(offset: i64, event: &TaskEvent) -> Settling {
     let letter = DeadLetter::about_event(Reason::Permanent, "no such address");
     Settling {
         ending: Ending::Dead(Box::new(letter)),
@@ -20,14 +19,7 @@ fn failed(offset: i64, event: &TaskEvent) -> Settling {
     }
 }
 
-fn ordered(key: &str) -> TaskEvent {
-    TaskEvent {
-        key: Some(key.into()),
-        ..event()
-    }
-}
-
-fn place(offset: i64) -> LetterPlace {
+pub fn place(offset: i64) -> LetterPlace {
     LetterPlace {
         partition: 0,
         log_book: 1,
@@ -36,7 +28,7 @@ fn place(offset: i64) -> LetterPlace {
     }
 }
 
-fn terms(decoders: &Decoders) -> Terms<'_> {
+pub fn terms(decoders: &Decoders) -> Terms<'_> {
     Terms {
         by: "ann@desk",
         max_redrives: 5,
@@ -44,7 +36,7 @@ fn terms(decoders: &Decoders) -> Terms<'_> {
     }
 }
 
-async fn journal(world: &World) -> Journal {
+pub async fn journal(world: &World) -> Journal {
     let mut connection = world.operations().await;
     let about = serde_json::json!({ "filter": {} });
     Journal::open(
@@ -58,11 +50,11 @@ async fn journal(world: &World) -> Journal {
     .unwrap()
 }
 
-async fn redriven(world: &World, places: &[LetterPlace]) -> Redriven {
+pub async fn redriven(world: &World, places: &[LetterPlace]) -> Redriven {
     redriven_with(world, places, terms(&world.decoders)).await
 }
 
-async fn redriven_with(world: &World, places: &[LetterPlace], terms: Terms<'_>) -> Redriven {
+pub async fn redriven_with(world: &World, places: &[LetterPlace], terms: Terms<'_>) -> Redriven {
     let mut connection = world.operations().await;
     let mut journal = journal(world).await;
     redrive(
@@ -76,13 +68,13 @@ async fn redriven_with(world: &World, places: &[LetterPlace], terms: Terms<'_>) 
     .unwrap()
 }
 
-fn refusals(done: &Redriven) -> Vec<(i64, Refusal)> {
+pub fn refusals(done: &Redriven) -> Vec<(i64, Refusal)> {
     let of = |refused: &millrace_store::redrive::Refused| (refused.place.offset, refused.refusal);
     done.refused.iter().map(of).collect()
 }
 
 /// A partition with one success at 0, one task of key `k` that failed at 1, and bytes that are no event at 2.
-async fn one_of_each(world: &World) -> (Held, TaskEvent) {
+pub async fn one_of_each(world: &World) -> (Held, TaskEvent) {
     let (mut writer, mut owner) = (world.writer(), world.claim(0).await);
     let task = ordered("k");
     let batch = vec![record(0, &event()), failed(1, &task), raw(2, "no event")];
@@ -251,147 +243,6 @@ async fn the_books_balance_at_every_moment_of_a_redrive() {
 }
 
 #[tokio::test]
-async fn a_letter_beyond_the_position_is_its_owners_alone() {
-    let world = World::new("redrive_beyond").await;
-    let (mut writer, owner) = (world.writer(), world.claim(0).await);
-    let ahead = record_share(&owner, vec![failed(3, &event())], 1);
-    world.flush(&mut writer, &flush_of(vec![ahead])).await;
-    let done = redriven(&world, &[place(3)]).await;
-    assert_eq!(refusals(&done), [(3, Refusal::BeyondPosition)]);
-    assert_eq!(world.number("SELECT count(*) FROM parked_tasks").await, 0);
-    assert_eq!(world.results().await, 1);
-    let open = "SELECT count(*) FROM dead_letters WHERE redriven_at IS NULL";
-    assert_eq!(world.number(open).await, 1);
-}
-
-#[tokio::test]
-async fn finding_12_bytes_go_back_to_work_once_their_schema_is_known() {
-    let world = World::new("redrive_schema").await;
-    let (mut writer, mut owner) = (world.writer(), world.claim(0).await);
-    let mut schema: serde_json::Value = serde_json::from_str(CURRENT_SCHEMA).unwrap();
-    let note = serde_json::json!({"name": "note", "type": "string", "default": ""});
-    schema["fields"].as_array_mut().unwrap().push(note);
-    let mut learned = Decoders::new();
-    let fingerprint = learned.learn(&schema.to_string()).unwrap();
-    let task = ordered("k");
-    let mut today = Vec::new();
-    encode(&task.as_ref(), Framing::SingleObject, &mut today);
-    let newer = [
-        &[0xC3, 0x01],
-        &fingerprint.to_le_bytes()[..],
-        &today[10..],
-        b"\x04hi",
-    ]
-    .concat();
-    let unread = Settling {
-        ending: Ending::Dead(Box::new(DeadLetter {
-            task_id: Some(task.task_id),
-            ..DeadLetter::about_event(Reason::Undecodable, "as if it were broken")
-        })),
-        ..raw(0, newer)
-    };
-    world
-        .land_records(&mut writer, &mut owner, vec![unread, raw(1, "no event")])
-        .await;
-
-    let places = [place(0), place(1)];
-    let done = redriven(&world, &places).await;
-    let undecodable = [(0, Refusal::Undecodable), (1, Refusal::Undecodable)];
-    assert_eq!(refusals(&done), undecodable);
-    assert_eq!(world.number("SELECT count(*) FROM parked_tasks").await, 0);
-
-    let done = redriven_with(&world, &places, terms(&learned)).await;
-    assert_eq!(done.redriven, [place(0)]);
-    assert_eq!(refusals(&done), [(1, Refusal::Undecodable)]);
-    let parked = world.text("SELECT concat_ws(' ', task_id, tenant, task_type) FROM parked_tasks");
-    assert_eq!(parked.await.unwrap(), format!("{} acme mail", task.task_id));
-    assert_eq!(
-        world.results().await,
-        0,
-        "the failed result is withdrawn, too"
-    );
-    assert_eq!(world.findings().await, Vec::<String>::new());
-}
-
-#[tokio::test]
-async fn ids_out_of_range_or_in_conflict_are_refused_by_name() {
-    let world = World::new("redrive_ids").await;
-    let (mut writer, mut owner) = (world.writer(), world.claim(0).await);
-    let first = event();
-    let other = TaskEvent {
-        payload: b"1".to_vec(),
-        ..first.clone()
-    };
-    let batch = [born_in_days(-40), first, other, born_in_days(40)];
-    world.land(&mut writer, &mut owner, &batch).await;
-    let places = [place(0), place(2), place(3)];
-    let mut connection = world.operations().await;
-    let looked = examine(
-        &mut connection,
-        &world.consumer,
-        &places,
-        terms(&world.decoders),
-    )
-    .await
-    .unwrap();
-    let done = redriven(&world, &places).await;
-    assert_eq!(looked, done, "a dry run says what would be");
-    let mut found = refusals(&done);
-    found.sort_by_key(|(offset, _)| *offset);
-    use Refusal::{IdConflict, IdOutOfRange};
-    assert_eq!(
-        found,
-        [(0, IdOutOfRange), (2, IdConflict), (3, IdOutOfRange)]
-    );
-    assert!(
-        done.refused
-            .iter()
-            .all(|refused| !refused.detail.is_empty())
-    );
-    assert_eq!(world.findings().await, Vec::<String>::new());
-}
-
-#[tokio::test]
-async fn a_task_that_was_redriven_often_enough_is_left_alone() {
-    let world = World::new("redrive_often").await;
-    one_of_each(&world).await;
-    world
-        .sql("UPDATE dead_letters SET run = 5 WHERE \"offset\" = 1")
-        .await;
-    let fifth = LetterPlace { run: 5, ..place(1) };
-    let done = redriven(&world, &[fifth]).await;
-    assert_eq!(refusals(&done), [(1, Refusal::TooOften)]);
-    let more = Terms {
-        max_redrives: 6,
-        ..terms(&world.decoders)
-    };
-    assert_eq!(
-        redriven_with(&world, &[fifth], more).await.redriven,
-        [fifth]
-    );
-    let run = "SELECT run::bigint FROM parked_tasks";
-    assert_eq!(world.number(run).await, 6);
-}
-
-#[tokio::test]
-async fn a_place_that_has_a_result_or_a_parked_task_is_refused() {
-    let world = World::new("redrive_taken").await;
-    one_of_each(&world).await;
-    world
-        .sql("UPDATE task_results SET status = 'success'")
-        .await;
-    let done = redriven(&world, &[place(1)]).await;
-    assert_eq!(refusals(&done), [(1, Refusal::HasResult)]);
-    world.sql("UPDATE task_results SET status = 'failed'").await;
-    redriven(&world, &[place(1)]).await;
-    world
-        .sql("UPDATE dead_letters SET redriven_at = NULL")
-        .await;
-    let done = redriven(&world, &[place(1)]).await;
-    assert_eq!(refusals(&done), [(1, Refusal::Waiting)]);
-}
-
-#[tokio::test]
 async fn letters_of_an_earlier_log_or_book_go_back_to_work_and_leave_the_open_book_alone() {
     let world = World::new("redrive_earlier").await;
     let (mut writer, mut owner) = (world.writer(), world.claim(0).await);
@@ -438,126 +289,4 @@ async fn a_key_that_waits_already_is_due_with_the_redriven_task() {
     let delayed = "SELECT \"offset\" FROM parked_tasks WHERE kind = 'delayed' AND due_at > now()";
     assert_eq!(world.number(delayed).await, 2);
     assert_eq!(world.findings().await, Vec::<String>::new());
-}
-
-#[tokio::test]
-async fn a_discarded_letter_stays_in_the_books_and_cannot_be_redriven() {
-    let world = World::new("discard").await;
-    one_of_each(&world).await;
-    let mut connection = world.operations().await;
-    let mut kept = journal(&world).await;
-    let why = discard::Terms {
-        by: "ann@desk",
-        reason: "a test",
-    };
-    let places = [place(1), place(2), place(9)];
-    let done = discard::discard(&mut connection, &world.consumer, &places, why, &mut kept)
-        .await
-        .unwrap();
-    assert_eq!(done.len(), 2);
-    let kept_rows = "SELECT count(*) FROM dead_letters WHERE discarded_by = 'ann@desk' AND discard_reason = 'a test'";
-    assert_eq!(world.number(kept_rows).await, 2);
-    assert_eq!(world.progress(0).await.counts.dead_letters, 2);
-    assert_eq!(world.results().await, 2, "the failed result stays");
-    assert_eq!(world.findings().await, Vec::<String>::new());
-    let done = redriven(&world, &[place(1)]).await;
-    assert_eq!((done.redriven.len(), done.closed), (0, 1));
-}
-
-#[tokio::test]
-async fn letters_are_found_by_each_part_of_a_filter() {
-    let world = World::new("letter_filter").await;
-    let (_, task) = one_of_each(&world).await;
-    world
-        .sql("UPDATE dead_letters SET created_at = now() - interval '2 hours' WHERE \"offset\" = 2")
-        .await;
-    let hour = Some(std::time::Duration::from_secs(3_600));
-    let any = Filter::default;
-    for (filter, wanted) in [
-        (any(), vec![1, 2]),
-        (
-            Filter {
-                partitions: vec![1],
-                ..any()
-            },
-            vec![],
-        ),
-        (
-            Filter {
-                task_types: vec!["mail".into()],
-                ..any()
-            },
-            vec![1],
-        ),
-        (
-            Filter {
-                reasons: vec![Reason::Undecodable],
-                ..any()
-            },
-            vec![2],
-        ),
-        (
-            Filter {
-                tenants: vec!["acme".into()],
-                ..any()
-            },
-            vec![1],
-        ),
-        (
-            Filter {
-                keys: vec!["k".into(), "l".into()],
-                ..any()
-            },
-            vec![1],
-        ),
-        (
-            Filter {
-                task_ids: vec![task.task_id],
-                ..any()
-            },
-            vec![1],
-        ),
-        (
-            Filter {
-                older_than: hour,
-                ..any()
-            },
-            vec![2],
-        ),
-        (
-            Filter {
-                newer_than: hour,
-                ..any()
-            },
-            vec![1],
-        ),
-    ] {
-        let mut connection = world.operations().await;
-        let said = filter.describe();
-        let chosen = filter.now(&mut connection).await.unwrap();
-        let page = letters::page(&mut connection, &world.consumer, &chosen, None, 10)
-            .await
-            .unwrap();
-        let offsets: Vec<i64> = page.iter().map(|letter| letter.place.offset).collect();
-        assert_eq!(offsets, wanted, "{said}");
-        let kinds = letters::kinds(&mut connection, &world.consumer, &chosen)
-            .await
-            .unwrap();
-        let counted: i64 = kinds.iter().map(|kind| kind.letters).sum();
-        assert_eq!(counted, wanted.len() as i64, "{said}");
-    }
-    redriven(&world, &[place(1)]).await;
-    for (closed_too, wanted) in [(false, vec![2]), (true, vec![1, 2])] {
-        let mut connection = world.operations().await;
-        let filter = Filter {
-            closed_too,
-            ..any()
-        };
-        let chosen = filter.now(&mut connection).await.unwrap();
-        let found = letters::list(&mut connection, &world.consumer, &chosen, 10)
-            .await
-            .unwrap();
-        let offsets: Vec<i64> = found.iter().map(|letter| letter.place.offset).collect();
-        assert_eq!(offsets, wanted);
-    }
 }
