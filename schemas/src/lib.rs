@@ -1,7 +1,7 @@
 //! The contract between producers and consumers: what a task event is, how it is identified, and
 //! how it looks on the wire.
 //!
-//! Nothing here does I/O. Producers [`encode`] an event; consumers decode bytes from anywhere with
+//! Nothing here does I/O. Producers [`encode()`] an event; consumers decode bytes from anywhere with
 //! [`Decoders`], which answers with an event or with a [`DecodeError`] and never panics. The Avro
 //! files under `avro/` are the schema; the hand-written encoder and decoder are held against them
 //! by tests.
