@@ -326,7 +326,10 @@ impl Crew {
             .env("KAFKA_BOOTSTRAP_SERVERS", servers.bootstrap_by_line())
             .env("DATABASE_URL", servers.database_url_by_line(&role))
             .env("CHAOS_DIR", &self.place.dir)
-            .env("RUST_LOG", "info,librdkafka=warn,millrace_consumer::source::alone=debug");
+            .env(
+                "RUST_LOG",
+                "info,librdkafka=warn,millrace_consumer::source::alone=debug",
+            );
         if self.place.handlers == Handlers::Stock {
             command.arg("run");
         }

@@ -134,9 +134,16 @@ pub(crate) async fn advance(
         .iter()
         .map(|m| m.advance.and_then(|a| a.decode_window))
         .collect();
+    let clears: Vec<bool> = moves
+        .iter()
+        .map(|m| m.advance.is_some_and(|a| a.clears_suspect))
+        .collect();
     let done = sqlx::query(
         "UPDATE partition_progress p SET seq = p.seq + 1, flushed_at = now(), \
            unclean_starts = CASE WHEN f.next_offset > p.next_offset THEN 0 ELSE p.unclean_starts END, \
+           suspect_log_book = CASE WHEN NOT f.clears_suspect THEN p.suspect_log_book END, \
+           suspect_offset = CASE WHEN NOT f.clears_suspect THEN p.suspect_offset END, \
+           suspect_starts = CASE WHEN NOT f.clears_suspect THEN p.suspect_starts END, \
            decode_window = coalesce(f.decode_window, p.decode_window), \
            next_offset = coalesce(f.next_offset, p.next_offset), \
            high_offset = greatest(p.high_offset, f.high_offset, f.next_offset), \
@@ -146,9 +153,9 @@ pub(crate) async fn advance(
            dead_letters = p.dead_letters + f.dead_letters, parked = p.parked + f.parked, gaps = p.gaps + f.gaps, \
            lost = p.lost + f.lost \
          FROM unnest($3::int[], $4::bigint[], $5::uuid[], $6::bigint[], $7::bigint[], $8::int[], $9::bigint[], \
-           $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[], $14::bigint[], $15::bigint[], $16::bigint[]) \
+           $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[], $14::bigint[], $15::bigint[], $16::bigint[], $17::bool[]) \
            AS f(partition, seq, claim, next_offset, high_offset, leader_epoch, frontier_ms, \
-             results, duplicates, dead_letters, parked, gaps, lost, decode_window) \
+             results, duplicates, dead_letters, parked, gaps, lost, decode_window, clears_suspect) \
          WHERE p.group_id = $1 AND p.topic = $2 AND p.partition = f.partition AND p.seq = f.seq AND p.claim = f.claim",
     )
     .bind(&consumer.group)
@@ -167,6 +174,7 @@ pub(crate) async fn advance(
     .bind(column(|m| m.counts.gaps))
     .bind(column(|m| m.counts.lost))
     .bind(&windows)
+    .bind(&clears)
     .execute(connection)
     .await?;
     if done.rows_affected() == u64::try_from(moves.len()).unwrap_or(u64::MAX) {

@@ -258,8 +258,8 @@ pub async fn note_suspect(
     Ok(done.rows_affected() == 1)
 }
 
-/// Forgets the task that ran alone: it ended, or the partition is careful no more. Returns whether the claim
-/// is still ours.
+/// Forgets the task that ran alone: it ended, or the partition is careful no more. With `has_rested` the unclean
+/// starts go, too: nothing was pending that could have caused them. Returns whether the claim is still ours.
 ///
 /// # Errors
 /// When the database cannot be written.
@@ -268,15 +268,18 @@ pub async fn clear_suspect(
     consumer: &Consumer,
     partition: i32,
     claim: Uuid,
+    has_rested: bool,
 ) -> Result<bool, Trouble> {
     let done = sqlx::query(
-        "UPDATE partition_progress SET suspect_log_book = NULL, suspect_offset = NULL, suspect_starts = NULL \
+        "UPDATE partition_progress SET suspect_log_book = NULL, suspect_offset = NULL, suspect_starts = NULL, \
+           unclean_starts = CASE WHEN $5 THEN 0 ELSE unclean_starts END \
          WHERE group_id = $1 AND topic = $2 AND partition = $3 AND claim = $4",
     )
     .bind(&consumer.group)
     .bind(&consumer.topic)
     .bind(partition)
     .bind(claim)
+    .bind(has_rested)
     .execute(connection)
     .await?;
     Ok(done.rows_affected() == 1)

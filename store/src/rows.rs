@@ -49,6 +49,9 @@ pub struct Advance {
     pub frontier_ms: Option<i64>,
     /// Which of the last records did not decode: a bit each, the latest lowest, below a leading 1.
     pub decode_window: Option<i64>,
+    /// The task that is noted as running alone comes to its end with this: the note goes, since a crash speaks
+    /// against it no more.
+    pub clears_suspect: bool,
 }
 
 /// A task and how it ended, or where it waits from now on.

@@ -78,6 +78,8 @@ pub struct Careful {
     noted: bool,
     /// The note speaks of a start that has not killed its worker, of a task that goes on waiting.
     stale: bool,
+    /// The mode was left since nothing was pending: the deaths before the claim count no more.
+    rested: bool,
 }
 
 impl Careful {
@@ -99,6 +101,7 @@ impl Careful {
             suspect,
             alone: None,
             stale: false,
+            rested: false,
         }
     }
 
@@ -183,9 +186,17 @@ impl Careful {
         self.noted && (self.stale || !self.is_careful()) && self.alone.is_none()
     }
 
+    /// Whether the count of unclean starts goes with the note: nothing was pending, so none of what is still to
+    /// come has killed anybody.
+    #[must_use]
+    pub const fn has_rested(&self) -> bool {
+        self.rested
+    }
+
     /// Takes in that the note was set back to [`Careful::suspect`].
     pub fn cleared(&mut self) {
         if self.to_clear() {
+            self.rested = false;
             self.noted = self.suspect.is_some();
             self.stale = false;
         }
@@ -208,6 +219,9 @@ impl Careful {
             return false;
         }
         self.ends_to_leave = 0;
+        // Also where no task was noted: the count is to go.
+        self.noted = true;
+        self.rested = true;
         true
     }
 

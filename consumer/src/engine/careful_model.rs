@@ -352,6 +352,8 @@ impl<'a> Worker<'a> {
         self.move_frontier();
         if let Some((task, Phase::Over)) = self.alone {
             self.alone = None;
+            // The flush that carries its end takes the note away.
+            self.database.suspect = None;
             if self.careful.ended(spot(task), AloneEnd::Durable) {
                 self.tally.left_by_ends += 1;
             }

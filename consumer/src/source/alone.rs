@@ -169,6 +169,7 @@ impl Owner {
             running.is_clearing = true;
             let (token, claim) = (running.token, running.fence.claim);
             let left = running.suspect();
+            let has_rested = running.careful.has_rested();
             let (work, back) = (self.claims.clone(), self.floor.news.clone());
             let pool = self.floor.pool.clone();
             tokio::spawn(async move {
@@ -179,7 +180,10 @@ impl Owner {
                         Some(suspect) => {
                             position::note_suspect(open, consumer, partition, claim, suspect).await
                         }
-                        None => position::clear_suspect(open, consumer, partition, claim).await,
+                        None => {
+                            position::clear_suspect(open, consumer, partition, claim, has_rested)
+                                .await
+                        }
                     }
                 };
                 let done = match tokio::time::timeout(DEADLINE, cleared).await {

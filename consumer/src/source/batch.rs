@@ -9,7 +9,7 @@ use std::time::Instant;
 use millrace_store::position::Fence;
 use millrace_store::{Advance, Due, Ending, Origin, Outcome, ParkKind, Settling, Share};
 
-use super::in_air::{Flown, InAir, Settled, Tracked, kind_of, spot_of};
+use super::in_air::{Flown, InAir, Settled, Tracked, is_end, kind_of, spot_of};
 use super::partition::Running;
 use crate::engine::{Charge, LaneKey, Laned as _, LedgerError, Offset, Spot};
 use crate::handlers::TypeIndex;
@@ -90,6 +90,11 @@ impl Running {
         let becomes = kind_of(&ending);
         if becomes.is_some() {
             self.parked.change(job.parked, becomes, &job.key_hash);
+        } else if self.careful.alone() != Some(job.spot())
+            && !matches!(ending, Ending::Known(Outcome::Parked))
+        {
+            // However it ended, it does not come up to be started any more. A parked one does, from its row.
+            self.careful.gone(job.spot());
         }
         let repeats = matches!(ending, Ending::Repeat(_));
         let cancelled = matches!(ending, Ending::Cancelled).then_some(job.task.task_id);
@@ -163,6 +168,11 @@ impl Running {
             .filter(|record| record.origin == Origin::Log)
             .map(|record| Offset(record.offset))
             .collect();
+        let alone = self.careful.alone();
+        let clears_suspect = records
+            .iter()
+            .filter(|record| Some(spot_of(record, log_book)) == alone)
+            .any(|record| is_end(&record.ending));
         let plan = self.ledger.plan(&offsets)?;
         let first = offsets.first().map_or(i64::MAX, |offset| offset.0);
         self.in_air = Some(InAir {
@@ -181,6 +191,7 @@ impl Running {
                 leader_epoch: self.epoch.map(|epoch| epoch.0),
                 frontier_ms: plan.timestamp_ms.filter(|time| *time >= 0),
                 decode_window: self.window.to_stored(),
+                clears_suspect,
             },
             may_repeat: first < self.high_offset,
         })

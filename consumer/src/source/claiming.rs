@@ -199,6 +199,14 @@ impl Owner {
                     seq = progress.seq,
                     "claimed"
                 );
+                if running.careful.is_careful() {
+                    tracing::warn!(
+                        partition,
+                        deaths = progress.unclean_starts - 1,
+                        suspect = progress.suspect.map(|suspect| suspect.offset),
+                        "workers of this partition died again and again: its tasks run one at a time for now"
+                    );
+                }
                 self.owned
                     .partitions
                     .insert(partition, Standing::Running(Box::new(running)));

@@ -113,6 +113,20 @@ pub(super) const fn spot_of(record: &Settling, open_log: i32) -> Spot {
     }
 }
 
+/// Whether an attempt is over with it: a task that goes on running, or of which another copy waits, is not.
+pub(super) const fn is_end(ending: &Ending) -> bool {
+    match ending {
+        Ending::Parked(parking) => !matches!(parking.kind, ParkKind::Running),
+        Ending::Known(_) => false,
+        Ending::Payload
+        | Ending::Output(_)
+        | Ending::Dead(_)
+        | Ending::Cancelled
+        | Ending::Expired
+        | Ending::Repeat(_) => true,
+    }
+}
+
 /// How a task with this ending is parked, if it is.
 pub(super) const fn kind_of(ending: &Ending) -> Option<ParkKind> {
     match ending {

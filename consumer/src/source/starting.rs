@@ -82,9 +82,12 @@ impl Owner {
             return;
         }
         let now = Instant::now();
-        self.start_careful(now);
-        if self.floor.careful.waits_for_silence() {
-            return;
+        // One that ran alone has just ended: the others have their turn first.
+        if !std::mem::take(&mut self.floor.careful.others_first) {
+            self.start_careful(now);
+            if self.floor.careful.waits_for_silence() {
+                return;
+            }
         }
         let mut orders = Vec::new();
         let policies = self.floor.policies.clone();

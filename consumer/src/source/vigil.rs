@@ -59,7 +59,6 @@ impl Owner {
                 .get_mut(asked.lane, spot)
                 .is_some_and(|job| job.parked.is_some());
             if let Some(outcome) = known.settled.filter(|_| !is_fetched) {
-                running.careful.gone(spot);
                 self.end_in_lane(partition, asked.lane, spot, Ending::Known(outcome));
                 continue;
             }

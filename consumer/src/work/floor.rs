@@ -139,15 +139,12 @@ impl CarefulQueue {
     /// Whether nothing else may start now.
     #[must_use]
     pub fn waits_for_silence(&self) -> bool {
-        self.current.is_some() || (!self.queue.is_empty() && !self.others_first)
+        self.current.is_some() || !self.queue.is_empty()
     }
 
     /// Whether the first may start: nothing else runs, or it has waited long enough for that.
     pub fn may_start(&mut self, now: Instant, nothing_runs: bool) -> bool {
         if self.current.is_some() || self.queue.is_empty() {
-            return false;
-        }
-        if std::mem::take(&mut self.others_first) {
             return false;
         }
         let since = *self.since.get_or_insert(now);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use millrace_consumer::{Context, Worker};
+use millrace_consumer::{Context, TaskError, Worker};
 use millrace_schemas::TaskEvent;
 
 use super::parked::{Gate, stubborn};
@@ -27,7 +27,7 @@ async fn finding_08_a_hot_key_that_stands_still_fills_no_budget_and_holds_up_no_
                 while task.n == 0 && !closed.is_open() {
                     tokio::time::sleep(Duration::from_millis(10)).await;
                 }
-                Ok(task.n)
+                Ok::<_, TaskError>(task.n)
             }
         })
     });

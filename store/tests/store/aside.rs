@@ -83,6 +83,7 @@ pub fn share_to(held: &Held, records: Vec<Settling>, next_offset: i64) -> Share 
             leader_epoch: None,
             frontier_ms: None,
             decode_window: None,
+            clears_suspect: false,
         },
         may_repeat: false,
     }

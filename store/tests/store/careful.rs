@@ -41,13 +41,38 @@ async fn finding_04_the_task_that_ran_alone_and_its_starts_are_remembered_over_a
     assert!(note(&world, &owner, 8, 1).await);
     assert_eq!(world.progress(0).await.suspect, Some(suspect(8, 1)));
     let mut connection = world.operations().await;
-    let cleared = position::clear_suspect(&mut connection, &world.consumer, 0, owner.fence.claim);
+    let cleared = position::clear_suspect(
+        &mut connection,
+        &world.consumer,
+        0,
+        owner.fence.claim,
+        false,
+    );
     assert!(cleared.await.unwrap());
     assert_eq!(world.progress(0).await.suspect, None);
+    assert!(world.progress(0).await.unclean_starts > 3);
+    let rested =
+        position::clear_suspect(&mut connection, &world.consumer, 0, owner.fence.claim, true);
+    assert!(rested.await.unwrap());
+    assert_eq!(world.progress(0).await.unclean_starts, 0);
     // No flush depends on any of it.
     world
         .land(&mut world.writer(), &mut owner, &events(1))
         .await;
+}
+
+#[tokio::test]
+async fn finding_04_the_flush_that_carries_the_end_of_the_noted_task_takes_the_note_away() {
+    let world = World::new("suspect_ended").await;
+    let mut owner = world.claim(0).await;
+    assert!(note(&world, &owner, 7, 2).await);
+    let mut writer = world.writer();
+    world.land(&mut writer, &mut owner, &events(1)).await;
+    assert_eq!(world.progress(0).await.suspect, Some(suspect(7, 2)));
+    let mut share = share_to(&owner, Vec::new(), 8);
+    share.advance.clears_suspect = true;
+    land_share(&world, &mut writer, &mut owner, share).await;
+    assert_eq!(world.progress(0).await.suspect, None);
 }
 
 #[tokio::test]
@@ -58,7 +83,8 @@ async fn law_05_a_worker_that_lost_its_partition_notes_no_suspect() {
     assert!(note(&world, &owner, 7, 1).await);
     assert!(!note(&world, &former, 9, 1).await);
     let mut connection = world.operations().await;
-    let cleared = position::clear_suspect(&mut connection, &world.consumer, 0, Uuid::new_v4());
+    let cleared =
+        position::clear_suspect(&mut connection, &world.consumer, 0, Uuid::new_v4(), true);
     assert!(!cleared.await.unwrap());
     assert_eq!(world.progress(0).await.suspect, Some(suspect(7, 1)));
 }

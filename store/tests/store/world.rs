@@ -234,6 +234,7 @@ pub fn share(held: &Held, records: Vec<Settling>) -> Share {
             leader_epoch: Some(7),
             frontier_ms: Some(1_800_000_000_000),
             decode_window: None,
+            clears_suspect: false,
         },
         may_repeat: false,
     }
