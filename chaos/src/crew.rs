@@ -20,8 +20,8 @@ use crate::servers::Servers;
 
 /// Sessions short enough for a round, and a client that comes back soon.
 const CLIENT: [&str; 4] = [
-    "session.timeout.ms=1500",
-    "heartbeat.interval.ms=300",
+    "session.timeout.ms=1000",
+    "heartbeat.interval.ms=250",
     "reconnect.backoff.ms=20",
     "reconnect.backoff.max.ms=500",
 ];

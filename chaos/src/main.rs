@@ -31,10 +31,10 @@ struct Arguments {
     #[arg(long, env = "BROKERS", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=3))]
     brokers: u8,
     /// Records a round, about.
-    #[arg(long, default_value_t = 3_000)]
+    #[arg(long, default_value_t = 2_100)]
     records: u32,
     /// How long faults are injected in a round, in milliseconds.
-    #[arg(long, default_value_t = 10_000)]
+    #[arg(long, default_value_t = 7_000)]
     storm_ms: u32,
     /// Workers at a time.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=12))]

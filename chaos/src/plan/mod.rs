@@ -28,8 +28,8 @@ pub struct Size {
 impl Default for Size {
     fn default() -> Self {
         Self {
-            records: 3_000,
-            storm_ms: 10_000,
+            records: 2_100,
+            storm_ms: 7_000,
             workers: 3,
             brokers: 3,
         }

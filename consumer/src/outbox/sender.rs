@@ -156,9 +156,22 @@ impl Outbox {
             Round::Emptied
         };
         let ids: Vec<i64> = leased.iter().map(|one| one.id).collect();
-        let sent = tokio::select! {
-            sent = self.send(hold, &leased, stop) => sent,
-            never = keep(&mut connection, &ids) => match never {},
+        let sent = {
+            let sending = self.send(hold, &leased, stop);
+            tokio::pin!(sending);
+            loop {
+                tokio::select! {
+                    sent = &mut sending => break sent,
+                    () = tokio::time::sleep(RENEW_EVERY) => {}
+                }
+                // Not beside the sending: a statement that is given up leaves its connection unusable.
+                if let Err(error) = within(outbox::renew(&mut connection, &ids, LEASE)).await {
+                    tracing::debug!(%error, "the lease of copies on their way was not renewed");
+                    let sent = sending.await;
+                    connection = self.database.connect(Purpose::Operations).await?;
+                    break sent;
+                }
+            }
         };
         let delivered: Vec<i64> = sent.delivered;
         if !delivered.is_empty() {
@@ -265,16 +278,6 @@ struct Sent {
     delivered: Vec<i64>,
     /// By what went wrong.
     failed: BTreeMap<String, Vec<i64>>,
-}
-
-/// Renews the lease of rows for as long as somebody waits. What cannot be renewed may be sent a second time.
-async fn keep(connection: &mut PgConnection, ids: &[i64]) -> std::convert::Infallible {
-    loop {
-        tokio::time::sleep(RENEW_EVERY).await;
-        if let Err(error) = within(outbox::renew(connection, ids, LEASE)).await {
-            tracing::debug!(%error, "the lease of copies on their way was not renewed");
-        }
-    }
 }
 
 /// 1 s, 2 s, 4 s and so on.

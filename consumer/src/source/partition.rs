@@ -43,6 +43,8 @@ pub struct Running {
     pub parked: ParkedHere,
     /// Deduplication keys of tasks in memory.
     pub keyed: Keyed,
+    /// Tasks that have to be looked up now, since what they waited for has left.
+    pub to_ask: Vec<(LaneKey, Spot)>,
     /// Which of the last records decoded.
     pub window: DecodeWindow,
     /// Up to where records that do not decode are let pass, however many they are.
@@ -119,6 +121,7 @@ impl Running {
             lanes: Lanes::default(),
             parked,
             keyed: Keyed::default(),
+            to_ask: Vec::new(),
             window: DecodeWindow::from_stored(progress.decode_window),
             decode_allowed: 0,
             careful: Careful::at_claim(progress.unclean_starts, suspect),
@@ -231,6 +234,11 @@ impl Running {
                 let ending = job.parking(ParkKind::Behind, Due::WithKey);
                 self.settle(lane, job, ending);
             } else {
+                // Repeats of it do not wait for what is not here.
+                let next = job
+                    .dedup
+                    .and_then(|hash| self.keyed.settled(hash, job.spot()));
+                self.to_ask.extend(next);
                 self.let_go(&job);
             }
         }

@@ -82,6 +82,7 @@ impl Owner {
             return;
         }
         let now = Instant::now();
+        self.ask_what_waited();
         // One that ran alone has just ended: the others have their turn first.
         if !std::mem::take(&mut self.floor.careful.others_first) {
             self.start_careful(now);
@@ -110,6 +111,22 @@ impl Owner {
             self.start_careful(now);
         }
         self.floor.attempts.start(orders);
+    }
+
+    /// Looks up tasks that waited for others with their deduplication key.
+    fn ask_what_waited(&mut self) {
+        let mut to_ask = Vec::new();
+        for (partition, running) in self.owned.running_mut() {
+            to_ask.extend(
+                running
+                    .to_ask
+                    .drain(..)
+                    .map(|(lane, spot)| (partition, lane, spot)),
+            );
+        }
+        for (partition, lane, spot) in to_ask {
+            self.ask_again(partition, lane, spot);
+        }
     }
 
     /// What is to be done with a lane's first task now that its turn has come.

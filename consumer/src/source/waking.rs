@@ -238,20 +238,21 @@ impl Owner {
             };
             let more = more || running.parked_while_asking.contains(&key.key_hash);
             let more = more && matches!(lane, LaneKey::Key(_));
-            let mut to_ask = Vec::new();
-            for job in &jobs {
-                if job.is_to_be_looked_up()
-                    && let Some(hash) = job.dedup
-                    && running.keyed.enter(hash, lane, job.spot())
+            let keyed: Vec<_> = jobs
+                .iter()
+                .filter(|job| job.is_to_be_looked_up())
+                .filter_map(|job| Some((job.dedup?, job.spot())))
+                .collect();
+            let may_start = running.wake(lane, jobs, more, now);
+            for (hash, spot) in keyed {
+                // Where the answer was too old, it is not here.
+                if running.lanes.is_to_be_known(lane, spot) && running.keyed.enter(hash, lane, spot)
                 {
-                    to_ask.push(job.spot());
+                    running.to_ask.push((lane, spot));
                 }
             }
-            if running.wake(lane, jobs, more, now) {
+            if may_start {
                 self.offer(partition, lane);
-            }
-            for spot in to_ask {
-                self.ask_again(partition, lane, spot);
             }
         }
     }

@@ -27,7 +27,10 @@ impl Keyed {
         match self.holders.get_mut(&hash) {
             Some(holder) if holder.spot == spot => true,
             Some(holder) => {
-                holder.waiting.push((lane, spot));
+                // It may have been here before, and come back from the database.
+                if !holder.waiting.iter().any(|(_, other)| *other == spot) {
+                    holder.waiting.push((lane, spot));
+                }
                 false
             }
             None => {
@@ -84,6 +87,19 @@ mod tests {
         assert_eq!(keyed.settled([7; 16], spot(2)), Some((lane, spot(3))));
         assert_eq!(keyed.settled([7; 16], spot(3)), None);
         assert!(keyed.enter([7; 16], lane, spot(9)));
+    }
+
+    #[test]
+    fn one_that_comes_again_waits_once_and_leaves_nothing_behind() {
+        let mut keyed = Keyed::default();
+        let lane = LaneKey::Key([1; 16]);
+        assert!(keyed.enter([7; 16], lane, spot(1)));
+        assert!(!keyed.enter([7; 16], lane, spot(2)));
+        assert!(!keyed.enter([7; 16], lane, spot(2)));
+        assert_eq!(keyed.settled([7; 16], spot(1)), Some((lane, spot(2))));
+        assert!(keyed.enter([7; 16], lane, spot(2)), "it is the first now");
+        assert_eq!(keyed.settled([7; 16], spot(2)), None);
+        assert!(keyed.enter([7; 16], lane, spot(3)), "nobody is before it");
     }
 
     #[test]
