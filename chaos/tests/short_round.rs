@@ -9,7 +9,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use millrace_chaos::checker;
 use millrace_chaos::crew::Place;
@@ -18,6 +18,7 @@ use millrace_chaos::report::{self, Summary};
 use millrace_chaos::round;
 use millrace_chaos::servers::Servers;
 use millrace_devstack::can_run_apache_kafka;
+use tokio::time::Instant;
 
 const SEED: u64 = 20_150_912;
 
@@ -55,7 +56,7 @@ async fn every_law_holds_in_a_short_round() {
         let began = Instant::now();
         let played = round::play(&servers, place, plan, size).await.unwrap();
         let verdict = checker::judge(&servers, &played).await.unwrap();
-        let text = Summary::default().round(&played, &verdict, began.elapsed());
+        let text = Summary::default().round(&played, &verdict, (began, Instant::now()));
         let tables = checker::tables_of(&servers, &played).await.unwrap();
         report::keep(&played, &verdict, &tables).unwrap();
         (verdict, text)

@@ -19,6 +19,7 @@ mod ledger;
 mod misuse;
 mod offsets;
 pub mod retry;
+mod standstill;
 
 pub use budget::{Budget, BudgetError, BudgetLimits, Pressure};
 pub use careful::{AloneEnd, CAREFUL_STARTS, Careful, Permit};
@@ -33,6 +34,7 @@ pub use ledger::{Advanced, Ledger, Opened, Pending, Plan};
 pub use misuse::LedgerError;
 pub use offsets::{LeaderEpoch, Offset, Partition};
 pub use retry::{Mode, Policy, PolicyError, Verdict, Why};
+pub use standstill::Standstill;
 
 #[cfg(test)]
 mod budget_model_test;

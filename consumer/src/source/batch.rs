@@ -254,6 +254,7 @@ impl Running {
         }
         if flown.next_offset > self.ledger.frontier() {
             self.careful.frontier_moved();
+            self.standstill.moved();
         }
         if flown.next_offset > self.ledger.frontier() || self.ledger.pending() == 0 {
             self.moved_at = now;

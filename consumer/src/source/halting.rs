@@ -81,6 +81,7 @@ impl Owner {
             .collect();
         for (partition, reason) in done {
             self.owned.partitions.remove(&partition);
+            self.budget.forget(Partition(partition));
             self.stop_partition(partition, reason);
         }
     }

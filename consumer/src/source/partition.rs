@@ -17,7 +17,7 @@ use super::in_air::{InAir, Tracked};
 use super::parked_here::ParkedHere;
 use crate::engine::{
     Careful, Charge, DecodeWindow, LaneKey, Laned as _, Lanes, LeaderEpoch, Ledger, LedgerError,
-    Offset, Spot,
+    Offset, Spot, Standstill,
 };
 use crate::handlers::TypeIndex;
 use crate::work::job::Job;
@@ -67,6 +67,8 @@ pub struct Running {
     pub is_leaving: bool,
     /// When the frontier moved last, or nothing was pending.
     pub moved_at: Instant,
+    /// For how long nothing has been known to hold it up.
+    pub standstill: Standstill,
     /// When the frontier last moved, or had nothing to wait for, whatever it waited for since.
     pub frontier_at: Instant,
     /// The log's end was met, and no record came since.
@@ -133,6 +135,7 @@ impl Running {
             stuck_said: false,
             is_leaving: false,
             moved_at: Instant::now(),
+            standstill: Standstill::default(),
             frontier_at: Instant::now(),
             at_end: false,
             is_full: false,

@@ -90,7 +90,8 @@ impl Owner {
     pub(super) fn hold_back(&mut self, partition: i32) {
         let others_are_read = self.owned.partitions.iter().any(|(other, standing)| {
             *other != partition
-                && matches!(standing, Standing::Running(running) if !running.held_back && !running.at_end)
+                && matches!(standing, Standing::Running(running)
+                    if !running.held_back && !running.is_full && !running.at_end)
         });
         if !others_are_read {
             return;

@@ -164,6 +164,8 @@ impl Owner {
     pub(super) fn watch_frontiers(&mut self, now: Instant) {
         let writing = self.writers.iter().any(|writer| writer.busy);
         let looking = self.floor.scout.is_busy();
+        // All places are taken, or one task runs alone: the others wait for that.
+        let crowded = self.floor.attempts.is_crowded() || self.floor.careful.waits_for_silence();
         let limit = self.settings.stuck_after;
         let (mut lanes, mut careful) = (0, 0);
         let mut said = Vec::new();
@@ -186,19 +188,16 @@ impl Owner {
                 said.push((*partition, waits));
             }
             running.stuck_said &= waits >= limit / 2;
-            let held = writing || looking || attempts || running.lanes.is_waiting();
-            if running.ledger.pending() == 0 || held {
-                // Whatever it is that holds it up, it is under way, and bounded by itself.
-                if running.ledger.pending() == 0 || !attempts {
-                    running.moved_at = now;
-                }
-                running
-                    .metrics
-                    .frontier_age(now.saturating_duration_since(running.moved_at));
-                continue;
+            let done = running.ledger.pending() == 0;
+            // Whatever it is that holds it up, it is under way, and bounded by itself.
+            let held = writing || looking || crowded || running.lanes.is_waiting();
+            if done || (held && !attempts) {
+                running.moved_at = now;
             }
-            let age = now.saturating_duration_since(running.moved_at);
-            running.metrics.frontier_age(age);
+            running
+                .metrics
+                .frontier_age(now.saturating_duration_since(running.moved_at));
+            let age = running.standstill.look(done || held || attempts, now);
             if age >= limit {
                 self.stuck = Some(OwnerError::Stuck {
                     partition: *partition,

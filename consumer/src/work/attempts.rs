@@ -211,6 +211,12 @@ impl Attempts {
             .any(|attempt| attempt.offer.partition == partition && attempt.offer.token == token)
     }
 
+    /// Whether tasks wait for a free place.
+    #[must_use]
+    pub fn is_crowded(&self) -> bool {
+        self.ready.iter().any(|queue| !queue.is_empty())
+    }
+
     /// Most attempts of all types that may run at once.
     #[must_use]
     pub const fn limit(&self) -> usize {
