@@ -12,8 +12,8 @@ else
     echo "lint: cargo-deny is not installed, so licences and advisories were not checked" \
         "(cargo install --locked cargo-deny)" >&2
 fi
-# What scripts/mutations.sh takes away has to be there. Away from a repository a patch is taken as it is.
+# What scripts/mutations.sh takes away has to be there.
 for patch in chaos/mutations/*.patch; do
-    GIT_CEILING_DIRECTORIES=$(dirname "$PWD") step git apply --check "$patch"
+    step git apply --check "$patch"
 done
 RUSTDOCFLAGS="-D warnings" step cargo doc --workspace --no-deps

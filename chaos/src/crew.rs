@@ -290,6 +290,21 @@ impl Crew {
         &self.known
     }
 
+    /// How often the workers' logs say this.
+    ///
+    /// # Errors
+    /// When a log cannot be read.
+    pub fn count_in_logs(&self, words: &str) -> Result<usize, ChaosError> {
+        let mut count = 0;
+        for number in 1..=self.known.len() {
+            let log = self.place.dir.join(format!("worker-{number}.log"));
+            let text =
+                std::fs::read_to_string(log).map_err(ChaosError::io("read a worker's log"))?;
+            count += text.matches(words).count();
+        }
+        Ok(count)
+    }
+
     /// How workers ended that nobody had told to.
     #[must_use]
     pub fn surprises(&self) -> &[String] {

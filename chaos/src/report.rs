@@ -63,7 +63,7 @@ impl Summary {
         let mut text = format!(
             "round {} seed {}: {} in {:.1} s (start {:.1}, storm {:.1}, workers leave {:.1}, calm {:.1}, \
              workers leave {:.1}, judgement {:.1})\n  \
-             tasks {}, attempts {}, workers {}, law 2 samples {}\n  faults: {}\n  laws: {}",
+             tasks {}, attempts {}, workers {}, flushes refused by the fence {}, law 2 samples {}\n  faults: {}\n  laws: {}",
             self.rounds,
             played.plan.seed,
             if verdict.violations.is_empty() {
@@ -81,6 +81,7 @@ impl Summary {
             verdict.tasks,
             verdict.attempts,
             played.workers.len(),
+            played.fenced,
             played.law_two.offsets,
             faults(&played.injected),
             laws(&verdict.checks),

@@ -27,6 +27,9 @@ const SETTLE: Duration = Duration::from_secs(90);
 /// How often it is looked whether it has.
 const LOOK: Duration = Duration::from_millis(50);
 
+/// What a worker says when the fence refused its flush.
+const FENCED: &str = "the fence does not match";
+
 /// What was done in a round, and what the harness saw meanwhile.
 pub struct Played {
     /// The plan.
@@ -47,6 +50,8 @@ pub struct Played {
     pub settled: bool,
     /// Samples of law 2.
     pub law_two: Seen,
+    /// Flushes of workers that had lost their claim, as those workers saw it: each was refused.
+    pub fenced: usize,
     /// When what began.
     pub times: Times,
 }
@@ -132,6 +137,7 @@ pub async fn play(
     let (law_two, (acknowledged, injected, complaints, settled, times)) =
         tokio::try_join!(watched, played)?;
     let workers = crew.known().to_vec();
+    let fenced = crew.count_in_logs(FENCED)?;
     Ok(Played {
         plan,
         place,
@@ -142,6 +148,7 @@ pub async fn play(
         complaints,
         settled,
         law_two,
+        fenced,
         times,
     })
 }

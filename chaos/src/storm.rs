@@ -14,7 +14,7 @@ use crate::crew::{Crew, Place, Worker};
 use crate::error::ChaosError;
 use crate::plan::{Fault, FaultKind, Handlers, Plan, Target, types};
 use crate::proxy::Weather;
-use crate::servers::{Servers, freeze, thaw};
+use crate::servers::{Servers, connect, freeze, thaw};
 
 const TICK: Duration = Duration::from_millis(10);
 
@@ -156,7 +156,27 @@ impl Storm<'_> {
                 self.freeze(processes, ms);
             }
             FaultKind::PauseType { ms } => self.pause(ms),
+            FaultKind::LateClaim { partition } => self.claim_late(partition),
         }
+    }
+
+    /// As the statement of a worker that is not there any more would; when the database is away it never comes.
+    fn claim_late(&mut self, partition: i32) {
+        let (servers, schema) = (Arc::clone(self.servers), self.place.schema());
+        self.beside.spawn(async move {
+            let Ok(mut connection) = connect(servers.database_url(), &schema).await else {
+                return Ok(());
+            };
+            // Nobody waits for the answer.
+            let _ = sqlx::query(
+                "UPDATE partition_progress SET claim = gen_random_uuid(), owner = 'a dead worker', seq = seq + 1, \
+                   claimed_at = now(), unclean_starts = unclean_starts + 1 WHERE partition = $1",
+            )
+            .bind(partition)
+            .execute(&mut connection)
+            .await;
+            Ok(())
+        });
     }
 
     /// As an operator would: by the command, again when the database is away.

@@ -8,6 +8,7 @@ use std::fmt;
 
 use super::Size;
 use crate::chance::Chance;
+use crate::round::PARTITIONS;
 
 /// One thing that is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,6 +89,12 @@ pub enum FaultKind {
         /// For how long.
         ms: u32,
     },
+    /// The claim of a worker that died before it could be answered arrives late: the partition's owner has lost it
+    /// and does not know.
+    LateClaim {
+        /// The partition.
+        partition: i32,
+    },
     /// A task type is paused by an operator, and resumed.
     PauseType {
         /// For how long.
@@ -116,6 +123,7 @@ impl FaultKind {
             Self::Hole(Target::Postgres, _) => "postgres black-holed",
             Self::Hole(..) => "kafka black-holed",
             Self::FreezeAll { .. } => "everything paused",
+            Self::LateClaim { .. } => "late claim",
             Self::PauseType { .. } => "task type paused",
         }
     }
@@ -145,6 +153,11 @@ pub(super) fn schedule(chance: &mut Chance, size: Size) -> Vec<Fault> {
             ms: number(chance, 400, 1_500),
         },
     ];
+    for _ in 0..2 {
+        let partition = i32::try_from(chance.below(PARTITIONS.unsigned_abs().into()));
+        let partition = partition.unwrap_or_default();
+        kinds.push(FaultKind::LateClaim { partition });
+    }
     let broker = usize::try_from(chance.below(size.brokers as u64)).unwrap_or_default();
     kinds.push(match chance.below(5) {
         0 | 1 => FaultKind::KillBroker {
@@ -182,6 +195,11 @@ pub(super) fn schedule(chance: &mut Chance, size: Size) -> Vec<Fault> {
         kind,
     });
     let mut faults: Vec<Fault> = faults.collect();
+    // While the backlog is worked off and nothing else has happened yet: it wakes with flushes in its hands.
+    faults.push(Fault {
+        at_ms: number(chance, 1_600, 2_400),
+        kind: freeze(chance, size, 2_000, 3_500),
+    });
     faults.sort_by_key(|fault| fault.at_ms);
     faults
 }

@@ -147,6 +147,11 @@ impl Sown {
             194..294 => planned.task_type = LOOSE,
             294..297 => acts = vec![Act::Hang, Act::Ok],
             297..450 => {}
+            // Under way at any instant: a worker that wakes after its partitions were given away ends them, and
+            // writes what it may not write.
+            450..500 if !is_hot(planned.key.as_deref()) => {
+                acts = vec![Act::Slow(ms(chance, 200, 800))];
+            }
             _ => acts = vec![Act::Ok],
         }
         planned.orders.acts = acts;
@@ -262,6 +267,10 @@ impl Sown {
         cancels.sort_unstable();
         (records, cancels)
     }
+}
+
+fn is_hot(key: Option<&str>) -> bool {
+    key.is_some_and(|key| key.starts_with("hot-"))
 }
 
 fn key(chance: &mut Chance) -> Option<String> {
