@@ -91,19 +91,19 @@ macro_rules! is_read {
     };
 }
 
-/// Takes the chosen tasks in order, as long as they fit, locks them by the order of the table's key and counts their
-/// waking. The lock is a lateral one, so that each row is found by the key: without statistics of the table, as before
+/// Takes the chosen tasks in order, as long as they fit, locks them by the order of the table's key and counts the
+/// waking of the first of each key: those behind it start only when it has ended, and are the first of the next load then. The lock is a lateral one, so that each row is found by the key: without statistics of the table, as before
 /// its first ANALYZE, a plain join reads every parked task for every chosen one.
 macro_rules! woken {
     () => {
         "fitting AS (SELECT *, sum(size) OVER (ORDER BY nth, rank, partition, key_hash, log_book, o) AS used, \
              row_number() OVER (ORDER BY nth, rank, partition, key_hash, log_book, o) AS place FROM chosen), \
-           locked AS (SELECT t.*, f.place, f.depth FROM (SELECT * FROM fitting WHERE place <= $8 AND (place = 1 OR used <= $9) \
+           locked AS (SELECT t.*, f.place, f.depth, f.nth FROM (SELECT * FROM fitting WHERE place <= $8 AND (place = 1 OR used <= $9) \
                ORDER BY partition, log_book, o) f \
              CROSS JOIN LATERAL (SELECT t.group_id, t.topic, t.partition, t.log_book, t.\"offset\" AS o FROM parked_tasks t \
                WHERE t.group_id = $1 AND t.topic = $2 AND t.partition = f.partition AND t.log_book = f.log_book \
                  AND t.\"offset\" = f.o FOR UPDATE) t) \
-         UPDATE parked_tasks t SET wakes = least(t.wakes + 1, 32767) FROM locked l \
+         UPDATE parked_tasks t SET wakes = CASE WHEN l.nth <= 1 THEN least(t.wakes + 1, 32767) ELSE t.wakes END FROM locked l \
          WHERE t.group_id = l.group_id AND t.topic = l.topic AND t.partition = l.partition AND t.log_book = l.log_book \
            AND t.\"offset\" = l.o \
          RETURNING l.place, l.depth, "

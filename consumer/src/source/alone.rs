@@ -82,9 +82,12 @@ impl Owner {
         let is_current = self.floor.careful.current.is_some_and(|current| {
             (current.partition, current.token) == (offer.partition, offer.token)
         });
+        if !is_current {
+            return;
+        }
         let Some(spot) = self
             .at_work(offer.partition)
-            .filter(|running| is_current && running.token == offer.token)
+            .filter(|running| running.token == offer.token)
             .and_then(|running| running.careful.alone())
         else {
             self.floor.careful.ended(offer.partition);

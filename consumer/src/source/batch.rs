@@ -18,8 +18,20 @@ use crate::work::job::{Job, RECORD};
 impl Running {
     /// Puts a record that ended at once into the batch.
     pub fn end_at_once(&mut self, record: Settling) {
-        self.charged += Charge::event(record.held_bytes());
-        self.batch.push_back((record, RECORD));
+        self.write(record, RECORD);
+    }
+
+    fn write(&mut self, record: Settling, task_type: TypeIndex) {
+        let bytes = record.held_bytes();
+        self.charged += Charge::event(bytes);
+        self.unwritten += bytes;
+        self.batch.push_back((record, task_type));
+    }
+
+    /// Bytes of records that wait for their flush, or are in the air.
+    #[must_use]
+    pub const fn unwritten(&self) -> u64 {
+        self.unwritten
     }
 
     /// Puts a task with its ending into the batch; it is held no longer as a task.
@@ -31,10 +43,12 @@ impl Running {
             let mut batch = self.batch.iter_mut().map(|(record, _)| record);
             if let Some(waiting) = batch.find(|record| spot_of(record, log_book) == spot) {
                 self.refunded += Charge::event(waiting.held_bytes());
+                self.unwritten = self.unwritten.saturating_sub(waiting.held_bytes());
                 let mut record = job.settling(ending);
                 record.origin = waiting.origin;
                 *waiting = record;
                 self.charged += Charge::event(waiting.held_bytes());
+                self.unwritten += waiting.held_bytes();
                 let becomes = kind_of(&waiting.ending);
                 let cancelled = matches!(waiting.ending, Ending::Cancelled);
                 if let Some(tracked) = self.tracked.get_mut(&spot) {
@@ -81,9 +95,8 @@ impl Running {
         job.parked = Some(ParkKind::Running);
         let (key_hash, task_type) = (job.key_hash, job.task.task_type);
         self.parked.note(&key_hash);
-        self.charged += Charge::event(record.held_bytes());
         self.tracked.insert(spot, tracked);
-        self.batch.push_back((record, task_type));
+        self.write(record, task_type);
     }
 
     fn enqueue(&mut self, lane: LaneKey, job: &Job, ending: Ending) {
@@ -113,8 +126,7 @@ impl Running {
             self.tracked.insert(job.spot(), tracked);
         }
         let record = job.settling(ending);
-        self.charged += Charge::event(record.held_bytes());
-        self.batch.push_back((record, job.task.task_type));
+        self.write(record, job.task.task_type);
     }
 
     /// Whether a flush is in the air.
@@ -224,8 +236,8 @@ impl Running {
             if from_log {
                 self.ledger.settle(Offset(spot.offset), outcome)?;
                 let was_parked = self.following.get(&spot);
-                let was_parked =
-                    was_parked.is_some_and(|(_, job, _)| job.parked != Some(ParkKind::Running));
+                // One that was parked while it runs here follows its own row instead.
+                let was_parked = was_parked.is_some_and(|(_, job, _)| job.woken);
                 if was_parked {
                     read_again.push(spot);
                 }
@@ -246,7 +258,7 @@ impl Running {
                 if outcome != Outcome::Parked {
                     let counted = tracked.becomes.or(tracked.was);
                     self.parked.change(counted, None, &tracked.key_hash);
-                } else if tracked.repeats {
+                } else if tracked.repeats && tracked.was.is_none() {
                     self.parked.note(&tracked.key_hash);
                 }
                 settled.heard.push((spot, tracked, outcome));
@@ -264,6 +276,7 @@ impl Running {
         self.high_offset = self.high_offset.max(flown.next_offset.0);
         self.metrics.position(flown.next_offset.0);
         self.refunded += flown.charge;
+        self.unwritten = self.unwritten.saturating_sub(flown.charge.bytes);
         settled.next_offset = flown.next_offset;
         settled.gaps = flown.gaps;
         for spot in read_again {
@@ -279,6 +292,9 @@ impl Running {
             self.let_go(&job);
             if parked {
                 self.enqueue(lane, &job, ending);
+            } else if kind_of(&ending).is_some() {
+                // The lane expects to hear of it.
+                self.lanes.landed(lane);
             }
         }
     }

@@ -202,6 +202,10 @@ impl Owner {
             // It runs, and is a repeat of another task: what it does is not waited for.
             Some(ParkKind::Running) => {
                 running.follow(spot, false);
+                self.floor.waking.soon();
+                let Some(running) = self.find(partition, claim) else {
+                    return;
+                };
                 if let Some((job, next)) = running.lanes.remove(tracked.lane, spot) {
                     running.let_go(&job);
                     self.lane_moved(partition, tracked.lane, next);

@@ -13,6 +13,7 @@ use super::owner::Owner;
 use super::standing::Standing;
 use super::stop::StopReason;
 use crate::engine::Partition;
+use crate::handlers::CancelReason;
 
 impl Owner {
     pub(super) fn stop_partition(&mut self, partition: i32, reason: StopReason) {
@@ -64,6 +65,7 @@ impl Owner {
         self.unfetch(&[partition]);
         self.budget.forget(Partition(partition));
         self.stop_partition(partition, reason);
+        self.stop_strays(CancelReason::PartitionLost);
     }
 
     /// Partitions that were to be read no further and have everything written stand still now.

@@ -24,7 +24,7 @@ use crate::work::job::Job;
 use crate::work::keyed::Keyed;
 
 /// Most records of one partition that may lie beyond its frontier.
-const SPAN_CAP: u64 = 1_000_000;
+pub(super) const SPAN_CAP: u64 = 1_000_000;
 
 /// A partition that is ours and is read.
 #[derive(Debug)]
@@ -95,6 +95,7 @@ pub struct Running {
     /// Rows at or below this may be there already.
     pub(super) high_offset: i64,
     pub(super) epoch: Option<LeaderEpoch>,
+    pub(super) unwritten: u64,
     pub(super) charged: Charge,
     pub(super) refunded: Charge,
 }
@@ -150,6 +151,7 @@ impl Running {
             following: HashMap::new(),
             high_offset: progress.high_offset,
             epoch: progress.leader_epoch.and_then(LeaderEpoch::known),
+            unwritten: 0,
             charged: Charge::NONE,
             refunded: Charge::NONE,
         }
@@ -296,7 +298,7 @@ impl Running {
         // Whoever reads on finds them parked, and runs them once more.
         let mut following = std::mem::take(&mut self.following);
         following.retain(|_, (_, job, _)| {
-            let stays = job.parked == Some(ParkKind::Running);
+            let stays = !job.woken;
             if !stays {
                 self.let_go(job);
             }

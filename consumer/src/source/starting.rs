@@ -83,6 +83,11 @@ impl Owner {
         }
         let now = Instant::now();
         self.ask_what_waited();
+        // What ends leaves a result behind, however small its event was: more may not pile up than is held of events.
+        let unwritten: u64 = self.owned.running().map(|(_, r)| r.unwritten()).sum();
+        if unwritten >= self.settings.budget.bytes {
+            return;
+        }
         // One that ran alone has just ended: the others have their turn first.
         if !std::mem::take(&mut self.floor.careful.others_first) {
             self.start_careful(now);

@@ -7,6 +7,7 @@ use millrace_store::progress::State;
 
 use super::closing::OwnerError;
 use super::owner::Owner;
+use super::partition::SPAN_CAP;
 use super::standing::Standing;
 use crate::engine::{LaneKey, Laned as _, Pressure, Resolved, Spot};
 use crate::handlers::{CancelReason, ProgressNote};
@@ -190,7 +191,8 @@ impl Owner {
             running.stuck_said &= waits >= limit / 2;
             let done = running.ledger.pending() == 0;
             // Whatever it is that holds it up, it is under way, and bounded by itself.
-            let held = writing || looking || crowded || running.lanes.is_waiting();
+            let in_writing = running.is_flying() || (writing && running.has_work());
+            let held = in_writing || looking || crowded || running.lanes.is_waiting();
             if done || (held && !attempts) {
                 running.moved_at = now;
             }
@@ -247,7 +249,8 @@ impl Owner {
         );
     }
 
-    /// When memory is short, lanes that have been busy for long keep only their first tasks here.
+    /// When memory is short, lanes that have been busy for long keep only their first tasks here: all of them
+    /// together what fills a quarter of the budget.
     pub(super) fn trim_lanes(&mut self, now: Instant) {
         if !self.budget.is_half_full() {
             return;
@@ -255,8 +258,18 @@ impl Owner {
         let Some(before) = now.checked_sub(SLOW_LANE) else {
             return;
         };
+        let slow: usize = self
+            .owned
+            .running()
+            .map(|(_, running)| running.lanes.slow(before))
+            .sum();
+        let (limit, held) = (self.settings.budget, self.budget.held());
+        let bytes_each = (held.bytes / held.events.max(1)).max(1);
+        let room = limit.events.min(limit.bytes / bytes_each) / 4;
+        let depth = usize::try_from(room).unwrap_or(LANE_DEPTH) / slow.max(1);
+        let depth = depth.clamp(1, LANE_DEPTH);
         for (_, running) in self.owned.running_mut() {
-            for (lane, jobs) in running.lanes.trim(LANE_DEPTH, before) {
+            for (lane, jobs) in running.lanes.trim(depth, before) {
                 tracing::debug!(
                     tasks = jobs.len(),
                     "a slow key keeps its later tasks in the database"
@@ -275,16 +288,23 @@ impl Owner {
             let Standing::Running(running) = standing else {
                 continue;
             };
-            let parked = running.parked.tasks;
-            if !running.is_full && (parked >= most || running.deep_key) {
+            let (parked, span) = (running.parked.tasks, running.ledger.span());
+            let is_wide = running.ledger.is_full();
+            if !running.is_full && (parked >= most || running.deep_key || is_wide) {
                 running.is_full = true;
                 pause.push(*partition);
                 tracing::warn!(
                     partition,
                     parked,
-                    "too many tasks wait in the database: the partition is read no further until there are fewer"
+                    beyond_the_position = span,
+                    "too many tasks wait in the database, or too many have ended beyond one that has not: the partition \
+                     is read no further until there are fewer"
                 );
-            } else if running.is_full && parked < most - most / 10 && !running.deep_key {
+            } else if running.is_full
+                && parked < most - most / 10
+                && span < SPAN_CAP - SPAN_CAP / 10
+                && !running.deep_key
+            {
                 running.is_full = false;
                 if !running.held_back && !pressed {
                     resume.push(*partition);

@@ -211,10 +211,10 @@ impl Attempts {
             .any(|attempt| attempt.offer.partition == partition && attempt.offer.token == token)
     }
 
-    /// Whether tasks wait for a free place.
+    /// Whether tasks wait for the end of others.
     #[must_use]
     pub fn is_crowded(&self) -> bool {
-        self.ready.iter().any(|queue| !queue.is_empty())
+        !self.in_flight.is_empty() && self.ready.iter().any(|queue| !queue.is_empty())
     }
 
     /// Most attempts of all types that may run at once.

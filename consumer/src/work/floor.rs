@@ -148,12 +148,19 @@ impl CarefulQueue {
             return false;
         }
         let since = *self.since.get_or_insert(now);
-        nothing_runs || now.saturating_duration_since(since) >= SILENCE
+        let may_start = nothing_runs || now.saturating_duration_since(since) >= SILENCE;
+        if may_start {
+            self.since = None;
+        }
+        may_start
     }
 
     /// The partition of the current one is no longer ours.
     pub fn forget(&mut self, gone: impl Fn(&Offer) -> bool) {
         self.queue.retain(|offer| !gone(offer));
+        if self.queue.is_empty() {
+            self.since = None;
+        }
         if self.current.as_ref().is_some_and(gone) {
             self.current = None;
             self.since = None;

@@ -25,7 +25,8 @@ impl Keyed {
     /// returned by [`Keyed::settled`] when those before it are settled.
     pub fn enter(&mut self, hash: [u8; 16], lane: LaneKey, spot: Spot) -> bool {
         match self.holders.get_mut(&hash) {
-            Some(holder) if holder.spot == spot => true,
+            // One that came back from the database is before its repeats, which may stand behind it in its lane.
+            Some(holder) if spot <= holder.spot => true,
             Some(holder) => {
                 // It may have been here before, and come back from the database.
                 if !holder.waiting.iter().any(|(_, other)| *other == spot) {
@@ -100,6 +101,17 @@ mod tests {
         assert!(keyed.enter([7; 16], lane, spot(2)), "it is the first now");
         assert_eq!(keyed.settled([7; 16], spot(2)), None);
         assert!(keyed.enter([7; 16], lane, spot(3)), "nobody is before it");
+    }
+
+    #[test]
+    fn one_that_comes_back_before_its_repeat_does_not_wait_for_it() {
+        let mut keyed = Keyed::default();
+        let lane = LaneKey::Key([1; 16]);
+        assert!(keyed.enter([7; 16], lane, spot(5)));
+        assert!(keyed.enter([7; 16], lane, spot(2)));
+        assert_eq!(keyed.settled([7; 16], spot(2)), None);
+        assert_eq!(keyed.settled([7; 16], spot(5)), None);
+        assert!(keyed.enter([7; 16], lane, spot(9)));
     }
 
     #[test]

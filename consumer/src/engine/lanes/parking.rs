@@ -31,6 +31,15 @@ impl<T: Laned> Lanes<T> {
         trimmed
     }
 
+    /// How many lanes by key have held something since `before` without a break.
+    #[must_use]
+    pub fn slow(&self, before: Instant) -> usize {
+        let lanes = self.lanes.iter();
+        lanes
+            .filter(|(key, lane)| matches!(key, LaneKey::Key(_)) && lane.since <= before)
+            .count()
+    }
+
     /// Takes in tasks that were fetched from the database, ascending; `more` says that others were left there.
     /// They come before everything that has not begun. What is here already is not taken twice. Returns
     /// whether the lane's first task may start; `None`, and the tasks are dropped, where [`Lanes::has_given`]
