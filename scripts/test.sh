@@ -3,8 +3,8 @@
 # Arguments go to `cargo test`.
 set -euo pipefail
 
-# Tests run the binaries, so they are built first.
-cargo build --workspace --bins
+# Tests run the binaries and the examples, so they are built first.
+cargo build --workspace --bins --examples
 target/debug/devstack run --kafka "${KAFKA:-apache}" --for-tests -- \
     cargo test --workspace "$@"
 

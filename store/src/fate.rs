@@ -121,9 +121,15 @@ fn judged(draft: &Draft<'_>, owners: &mut Owners, present: &Present, now: i64) -
             let wants_row = event.reply && later.is_none();
             return Some(match present.of(first).map(|row| row.state) {
                 // The row would copy a status that is not there yet.
-                Some(State::Parked { delayed_until }) if wants_row => Fate::Parked(Box::new(
-                    behind_the_first(draft, &event, delayed_until, now),
-                )),
+                Some(State::Parked {
+                    delayed_until,
+                    key_hash,
+                }) if wants_row => Fate::Parked(Box::new(behind_the_first(
+                    draft,
+                    &event,
+                    (delayed_until, key_hash),
+                    now,
+                ))),
                 state => Fate::Duplicate {
                     first,
                     status: match state {
@@ -159,22 +165,21 @@ fn judged(draft: &Draft<'_>, owners: &mut Owners, present: &Present, now: i64) -
     None
 }
 
-/// How a repeat waits until it can be told how the first task of its key ended.
+/// How a repeat waits until it can be told how the first task of its key ended: with its key, or, where the first is
+/// for later or waits under a key of its own, for some time.
 fn behind_the_first(
     draft: &Draft<'_>,
     event: &TaskEventRef<'_>,
-    delayed_until: Option<i64>,
+    (delayed_until, waits_with): (Option<i64>, [u8; 16]),
     now: i64,
 ) -> Parking {
-    let (kind, due) = match delayed_until {
-        Some(until) => {
-            let again = i64::try_from(LOOK_AGAIN.as_micros()).unwrap_or(0);
-            (
-                ParkKind::Delayed,
-                Due::At(until.max(now).saturating_add(again)),
-            )
-        }
-        None => (ParkKind::Behind, Due::WithKey),
+    let key_hash = event.lane_hash().unwrap_or(*event.task_id.as_bytes());
+    let (kind, due) = if delayed_until.is_none() && waits_with == key_hash {
+        (ParkKind::Behind, Due::WithKey)
+    } else {
+        let again = i64::try_from(LOOK_AGAIN.as_micros()).unwrap_or(0);
+        let until = delayed_until.unwrap_or(now).max(now);
+        (ParkKind::Delayed, Due::At(until.saturating_add(again)))
     };
     let (age, error) = match &draft.record.ending {
         Ending::Parked(parking) => (parking.age, parking.error.clone()),
@@ -182,7 +187,7 @@ fn behind_the_first(
     };
     Parking {
         kind,
-        key_hash: event.lane_hash().unwrap_or(*event.task_id.as_bytes()),
+        key_hash,
         due,
         age,
         error,
@@ -261,7 +266,14 @@ fn occupying(draft: &Draft<'_>) -> Option<(TaskId, State)> {
                 (ParkKind::Delayed, Due::In(_) | Due::WithKey) => Some(0),
                 _ => None,
             };
-            (id?, State::Parked { delayed_until })
+            let key_hash = parking.key_hash;
+            (
+                id?,
+                State::Parked {
+                    delayed_until,
+                    key_hash,
+                },
+            )
         }
         Fate::Duplicate { row: false, .. }
         | Fate::ResultBefore

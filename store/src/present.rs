@@ -41,8 +41,13 @@ pub(crate) enum State {
         status: Status,
         duplicate_of: Option<TaskId>,
     },
-    /// It is parked; with its time, in microseconds since the Unix epoch, when it is for later.
-    Parked { delayed_until: Option<i64> },
+    /// It is parked.
+    Parked {
+        /// Its time, in microseconds since the Unix epoch, when it is for later.
+        delayed_until: Option<i64>,
+        /// With which key it waits.
+        key_hash: [u8; 16],
+    },
 }
 
 impl Occupant {
@@ -200,7 +205,7 @@ impl Present {
             "SELECT t.task_id, t.tenant, t.partition, t.\"offset\", \
                t.log_book = (SELECT p.log_book FROM partition_progress p WHERE p.group_id = t.group_id AND p.topic = t.topic \
                  AND p.partition = t.partition ORDER BY p.seq DESC LIMIT 1) AS open, \
-               t.kind::text AS kind, (extract(epoch FROM t.due_at) * 1000000)::bigint AS due, \
+               t.kind::text AS kind, t.key_hash, (extract(epoch FROM t.due_at) * 1000000)::bigint AS due, \
                CASE WHEN $4 THEN t.record_value END AS record_value \
              FROM parked_tasks t WHERE t.group_id = $1 AND t.topic = $2 AND t.task_id = ANY($3) \
              ORDER BY t.partition, t.log_book, t.\"offset\"",
@@ -224,6 +229,7 @@ impl Present {
             let offset = placed(row.try_get("offset")?, open.unwrap_or(true));
             let tenant: &str = row.try_get("tenant")?;
             let kind: &str = row.try_get("kind")?;
+            let key_hash: Uuid = row.try_get("key_hash")?;
             let due: Option<i64> = row.try_get("due")?;
             self.by_id.entry(id).or_insert_with(|| Occupant {
                 tenant: tenant.into(),
@@ -235,6 +241,7 @@ impl Present {
                     .map(|partition| (partition, offset)),
                 state: State::Parked {
                     delayed_until: due.filter(|_| kind == ParkKind::Delayed.as_str()),
+                    key_hash: *key_hash.as_bytes(),
                 },
             });
         }

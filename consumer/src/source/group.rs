@@ -287,8 +287,17 @@ impl Owner {
         };
         self.answer_revoke(&leaving.fetched);
         self.stop_strays(CancelReason::PartitionLost);
+        // What runs alone goes on in this process, which lives: the claim's end must not speak against it.
+        let noted = leaving.rest.iter().filter_map(|(partition, running)| {
+            running.careful.alone()?;
+            Some((*partition, running.fence.claim, running.suspect()))
+        });
+        let noted: Vec<_> = noted.collect();
         let (claims, written) = (self.claims.clone(), leaving.written);
-        tokio::spawn(async move { release(&claims, written).await });
+        tokio::spawn(async move {
+            set_notes_back(&claims, noted).await;
+            release(&claims, written).await;
+        });
     }
 
     /// The state under a claim, owned or on its way out.
@@ -321,6 +330,31 @@ impl Owner {
     /// Gives claims back on the way out.
     pub(super) async fn release(&self, held: Vec<(i32, Fence, Option<Suspect>)>) {
         release(&self.claims, held).await;
+    }
+}
+
+/// Sets the notes of tasks that run alone back to what they said before; where the partition is another's by now,
+/// nothing is written.
+async fn set_notes_back(claims: &Claims, noted: Vec<(i32, Uuid, Option<Suspect>)>) {
+    if noted.is_empty() {
+        return;
+    }
+    let all = async {
+        let (mut connection, consumer) = (
+            claims.database.connect(Purpose::Operations).await?,
+            &claims.consumer,
+        );
+        for (partition, claim, suspect) in noted {
+            let open = &mut connection;
+            match suspect {
+                Some(one) => position::note_suspect(open, consumer, partition, claim, one).await?,
+                None => position::clear_suspect(open, consumer, partition, claim, false).await?,
+            };
+        }
+        Ok::<(), millrace_store::Trouble>(())
+    };
+    if !matches!(tokio::time::timeout(RELEASE_DEADLINE, all).await, Ok(Ok(()))) {
+        tracing::debug!("the note of a task that ran alone was not set back");
     }
 }
 

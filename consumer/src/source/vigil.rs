@@ -39,7 +39,7 @@ impl Owner {
 
     /// Tasks were looked up: they may start, or it turned out why not.
     fn known(&mut self, answers: Answers) {
-        self.floor.scout.answered();
+        self.floor.scout.answered(&answers);
         for (asked, known) in answers {
             let partition = asked.question.partition;
             let spot = Spot {
@@ -164,7 +164,6 @@ impl Owner {
     /// what is not ends the worker, so that another takes over.
     pub(super) fn watch_frontiers(&mut self, now: Instant) {
         let writing = self.writers.iter().any(|writer| writer.busy);
-        let looking = self.floor.scout.is_busy();
         // All places are taken, or one task runs alone: the others wait for that.
         let crowded = self.floor.attempts.is_crowded() || self.floor.careful.waits_for_silence();
         let limit = self.settings.stuck_after;
@@ -179,7 +178,7 @@ impl Owner {
             running
                 .metrics
                 .parked(running.parked.tasks.max(0).unsigned_abs());
-            let attempts = self.floor.attempts.any_of(*partition, running.token);
+            let attempts = self.floor.attempts.any_begun_of(*partition, running.token);
             if running.ledger.pending() == 0 {
                 running.frontier_at = now;
             }
@@ -192,6 +191,7 @@ impl Owner {
             let done = running.ledger.pending() == 0;
             // Whatever it is that holds it up, it is under way, and bounded by itself.
             let in_writing = running.is_flying() || (writing && running.has_work());
+            let looking = self.floor.scout.is_busy_for(*partition);
             let held = in_writing || looking || crowded || running.lanes.is_waiting();
             if done || (held && !attempts) {
                 running.moved_at = now;

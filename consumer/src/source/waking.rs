@@ -289,8 +289,18 @@ impl Owner {
                     running.hold(&job);
                     let ending = job.parking(ParkKind::Behind, Due::WithKey);
                     running.settle(lane, job, ending);
-                } else if running.wake(lane, vec![job], false, now) {
-                    self.offer(partition, lane);
+                } else {
+                    let keyed = job.dedup.filter(|_| job.is_to_be_looked_up());
+                    let may_start = running.wake(lane, vec![job], false, now);
+                    if let Some(hash) = keyed
+                        && running.lanes.is_to_be_known(lane, spot)
+                        && running.keyed.enter(hash, lane, spot)
+                    {
+                        running.to_ask.push((lane, spot));
+                    }
+                    if may_start {
+                        self.offer(partition, lane);
+                    }
                 }
             }
             Some(Admitted::Ends { lane, job, ending }) => {

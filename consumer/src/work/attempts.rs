@@ -211,6 +211,15 @@ impl Attempts {
             .any(|attempt| attempt.offer.partition == partition && attempt.offer.token == token)
     }
 
+    /// Whether a handler has been called for a task of this partition, and has not answered.
+    #[must_use]
+    pub fn any_begun_of(&self, partition: i32, token: i64) -> bool {
+        self.in_flight.values().any(|attempt| {
+            (attempt.offer.partition, attempt.offer.token) == (partition, token)
+                && attempt.signal.began().is_some()
+        })
+    }
+
     /// Whether tasks wait for the end of others.
     #[must_use]
     pub fn is_crowded(&self) -> bool {

@@ -59,9 +59,13 @@ impl Laned for Job {
         self.key_hash
     }
 
-    /// One that was parked behind others does not own its deduplication key yet.
+    /// One that was parked behind others does not own its deduplication key yet, and one for later may be a repeat
+    /// that waits until its first has ended.
     fn is_to_be_looked_up(&self) -> bool {
-        self.parked == Some(ParkKind::Behind) && self.dedup.is_some()
+        matches!(
+            self.parked,
+            Some(ParkKind::Behind | ParkKind::Delayed)
+        ) && self.dedup.is_some()
     }
 }
 

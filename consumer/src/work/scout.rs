@@ -3,6 +3,7 @@
 //! It has a connection of its own, answers one batch after the other, and waits out an outage: tasks whose
 //! look-up is not answered wait, and no attempt is spent.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use millrace_store::days::Retention;
@@ -40,6 +41,8 @@ pub struct Scout {
     batches: mpsc::UnboundedSender<Vec<Asked>>,
     waiting: Vec<Asked>,
     away: bool,
+    /// Questions without an answer, by partition.
+    open: HashMap<i32, usize>,
 }
 
 impl Scout {
@@ -81,11 +84,13 @@ impl Scout {
             batches,
             waiting: Vec::new(),
             away: false,
+            open: HashMap::new(),
         }
     }
 
     /// Adds a question to the next batch.
     pub fn ask(&mut self, asked: Asked) {
+        *self.open.entry(asked.question.partition).or_default() += 1;
         self.waiting.push(asked);
     }
 
@@ -98,14 +103,23 @@ impl Scout {
     }
 
     /// Takes in that a batch was answered.
-    pub const fn answered(&mut self) {
+    pub fn answered(&mut self, answers: &Answers) {
         self.away = false;
+        for (asked, _) in answers {
+            let partition = asked.question.partition;
+            if let Some(open) = self.open.get_mut(&partition) {
+                *open -= 1;
+                if *open == 0 {
+                    self.open.remove(&partition);
+                }
+            }
+        }
     }
 
-    /// Whether something waits for an answer.
+    /// Whether some task of a partition waits for an answer.
     #[must_use]
-    pub const fn is_busy(&self) -> bool {
-        self.away || !self.waiting.is_empty()
+    pub fn is_busy_for(&self, partition: i32) -> bool {
+        self.open.contains_key(&partition)
     }
 }
 

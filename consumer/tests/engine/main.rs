@@ -10,6 +10,7 @@ mod bounds;
 mod cancel;
 mod duplicates;
 mod endings;
+mod examples;
 mod long;
 mod modes;
 mod order;
