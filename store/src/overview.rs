@@ -44,6 +44,9 @@ pub struct PartitionOverview {
     pub suspect_offset: Option<i64>,
     /// Of the last records that were looked at, how many did not decode.
     pub undecodable: u32,
+    /// Which they were: see [`crate::Advance::decode_window`].
+    #[serde(skip)]
+    pub decode_window: Option<i64>,
     /// Up to which offset the partition may go on although most records do not decode.
     pub allowed_until: Option<i64>,
 }
@@ -171,6 +174,7 @@ async fn partitions(
                 unclean_starts: row.try_get("unclean_starts")?,
                 suspect_offset: row.try_get("suspect_offset")?,
                 undecodable: undecodable(row.try_get("decode_window")?),
+                decode_window: row.try_get("decode_window")?,
                 allowed_until: row.try_get("allowed_until")?,
             })
         })

@@ -22,7 +22,7 @@ pub mod retry;
 mod standstill;
 
 pub use budget::{Budget, BudgetError, BudgetLimits, Pressure};
-pub use careful::{AloneEnd, CAREFUL_STARTS, Careful, Permit};
+pub use careful::{AloneEnd, CAREFUL_STARTS, Careful, Permit, UNCLEAN_STARTS};
 pub use charge::Charge;
 pub use counts::{Counts, Outcome};
 pub use decode_window::DecodeWindow;

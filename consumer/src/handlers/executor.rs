@@ -1,9 +1,10 @@
 //! Runs attempts: everything between the owner's [`Start`] and its [`Finished`].
 //!
 //! Guarantees to the owner: each start is answered exactly once, or never once its signal was abandoned; a
-//! panic, an endless handler or one that blocks its thread costs its own attempt and never the worker, since
-//! handlers run on threads of their own, apart from the one that keeps the worker in its group. How many
-//! attempts run at once is the owner's to limit: what it starts is begun.
+//! panic or an endless handler costs its own attempt and never the worker, since handlers run on threads of
+//! their own, apart from the one that keeps the worker in its group. An async handler that blocks for good takes
+//! its thread with it; once all are taken nothing begins any more, and the owner gives the worker up
+//! (`--stuck-after`). How many attempts run at once is the owner's to limit: what it starts is begun.
 //!
 //! An async handler is polled once by the executor that took it, a thread of its own; most handlers that have
 //! little to do end there. The others go on as tokio tasks. Were the executors tokio tasks, too, what a busy one

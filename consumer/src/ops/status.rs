@@ -9,7 +9,9 @@ use millrace_store::pauses::{self, Pause};
 
 use super::place::Place;
 use super::print::{or_dash, rows};
+use crate::engine::{DecodeWindow, UNCLEAN_STARTS};
 use crate::options::PlaceArgs;
+use crate::source::stop::StopReason;
 
 #[derive(Debug, serde::Serialize)]
 struct Line {
@@ -73,8 +75,10 @@ async fn beside_the_log(place: &Place, overview: Overview, pauses: Vec<Pause>) -
         Line {
             log_end: end,
             lag: end.map(|end| end - tables.position),
-            careful: tables.suspect_offset.is_some(),
-            stopped: stop.map(ToString::to_string),
+            careful: is_careful(&tables),
+            stopped: stop
+                .map(ToString::to_string)
+                .or_else(|| mostly_undecodable(&tables).map(|stop| stop.to_string())),
             tables,
         }
     });
@@ -173,6 +177,23 @@ fn parked(by_kind: ParkedByKind) -> String {
     } else {
         parts.join(",")
     }
+}
+
+/// As a claim would find it.
+const fn is_careful(tables: &PartitionOverview) -> bool {
+    tables.suspect_offset.is_some() || tables.unclean_starts >= UNCLEAN_STARTS
+}
+
+/// Why its owner reads it no further, when that is what it last wrote down.
+fn mostly_undecodable(tables: &PartitionOverview) -> Option<StopReason> {
+    let trips = DecodeWindow::from_stored(tables.decode_window).trips();
+    let is_allowed = tables
+        .allowed_until
+        .is_some_and(|until| tables.position < until);
+    (trips && !is_allowed).then_some(StopReason::MostUndecodable {
+        partition: tables.partition,
+        offset: tables.position,
+    })
 }
 
 const fn state(line: &Line, brokers: bool) -> &'static str {
