@@ -353,7 +353,10 @@ async fn set_notes_back(claims: &Claims, noted: Vec<(i32, Uuid, Option<Suspect>)
         }
         Ok::<(), millrace_store::Trouble>(())
     };
-    if !matches!(tokio::time::timeout(RELEASE_DEADLINE, all).await, Ok(Ok(()))) {
+    if !matches!(
+        tokio::time::timeout(RELEASE_DEADLINE, all).await,
+        Ok(Ok(()))
+    ) {
         tracing::debug!("the note of a task that ran alone was not set back");
     }
 }

@@ -62,10 +62,7 @@ impl Laned for Job {
     /// One that was parked behind others does not own its deduplication key yet, and one for later may be a repeat
     /// that waits until its first has ended.
     fn is_to_be_looked_up(&self) -> bool {
-        matches!(
-            self.parked,
-            Some(ParkKind::Behind | ParkKind::Delayed)
-        ) && self.dedup.is_some()
+        matches!(self.parked, Some(ParkKind::Behind | ParkKind::Delayed)) && self.dedup.is_some()
     }
 }
 
