@@ -5,8 +5,8 @@
 
 use std::fs::File;
 use std::os::unix::process::ExitStatusExt as _;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::path::Path;
+use std::process::{Child, ExitStatus, Stdio};
 use std::time::Duration;
 
 use millrace_devstack::ProcessMark;
@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::error::ChaosError;
 use crate::journal::{Event, Journal};
+use crate::place::Place;
 use crate::plan::Handlers;
 use crate::servers::Servers;
 
@@ -30,19 +31,6 @@ pub const MOST_WORKERS: usize = 100;
 /// A partition that stands still for so long, with nothing to hold it up, ends its worker, which is a complaint.
 const STUCK_AFTER: &str = "40s";
 const LEAVE: Duration = Duration::from_secs(30);
-
-/// What all workers of a round share.
-#[derive(Debug, Clone)]
-pub struct Place {
-    /// The folder of the binaries.
-    pub programs: PathBuf,
-    /// The round's folder.
-    pub dir: PathBuf,
-    /// Topic, and part of the names of group, schema and roles.
-    pub name: String,
-    /// Who works.
-    pub handlers: Handlers,
-}
 
 /// A running worker. Dropping it kills it.
 pub struct Worker {
@@ -63,87 +51,6 @@ pub struct Crew {
     known: Vec<(String, u32)>,
     /// How workers ended that were not told to.
     surprises: Vec<String>,
-}
-
-impl Place {
-    /// The round's consumer group.
-    #[must_use]
-    pub fn group(&self) -> String {
-        format!("workers-of-{}", self.name)
-    }
-
-    /// Where dead letters are copied to.
-    #[must_use]
-    pub fn dead_letter_topic(&self) -> String {
-        format!("{}.dlq", self.name)
-    }
-
-    /// The round's schema.
-    #[must_use]
-    pub fn schema(&self) -> String {
-        self.name.replace('-', "_")
-    }
-
-    /// The role of worker number `number`, counted from 1.
-    #[must_use]
-    pub fn role(&self, number: usize) -> String {
-        format!("w{number}_{}", self.schema())
-    }
-
-    /// The round's journal.
-    #[must_use]
-    pub fn journal(&self) -> PathBuf {
-        self.dir.join("journal")
-    }
-
-    /// A command of the product, that goes straight to the servers.
-    #[must_use]
-    pub fn command(&self, servers: &Servers, program: &str) -> Command {
-        let mut command = Command::new(self.programs.join(program));
-        for (name, _) in std::env::vars() {
-            if name.starts_with("MILLRACE_") || name == "RUST_LOG" {
-                command.env_remove(name);
-            }
-        }
-        command
-            .env("KAFKA_BOOTSTRAP_SERVERS", servers.bootstrap())
-            .env("DATABASE_URL", servers.database_url())
-            .env("MILLRACE_SCHEMA", self.schema())
-            .env("MILLRACE_TOPIC", &self.name)
-            .env("MILLRACE_GROUP", self.group())
-            .env("MILLRACE_ALLOW_UNREPLICATED", "1")
-            .stdin(Stdio::null());
-        command
-    }
-
-    /// Runs a command of the product to its end; what it printed on standard output.
-    ///
-    /// # Errors
-    /// When it fails.
-    pub async fn run(
-        &self,
-        servers: &Servers,
-        program: &str,
-        arguments: &[&str],
-    ) -> Result<Vec<u8>, ChaosError> {
-        let mut command = self.command(servers, program);
-        command.args(arguments);
-        let doing = format!("run {program}");
-        let output = tokio::task::spawn_blocking(move || command.output())
-            .await
-            .map_err(std::io::Error::other)
-            .and_then(|done| done)
-            .map_err(ChaosError::io(doing))?;
-        if output.status.success() {
-            return Ok(output.stdout);
-        }
-        let printed = [output.stdout, output.stderr].concat();
-        Err(ChaosError::Command {
-            command: format!("{program} {}", arguments.join(" ")),
-            status: output.status.to_string(),
-            output: String::from_utf8_lossy(&printed).into_owned(),
-        })
-    }
 }
 
 impl Crew {

@@ -11,6 +11,7 @@ pub mod error;
 pub mod journal;
 pub mod law_two;
 pub mod orders;
+pub mod place;
 pub mod plan;
 pub mod proxy;
 pub mod report;

@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::{Context as _, ensure};
 use clap::Parser;
 use millrace_chaos::checker;
-use millrace_chaos::crew::Place;
+use millrace_chaos::place::Place;
 use millrace_chaos::plan::{Handlers, Plan, Size};
 use millrace_chaos::report::{self, Summary};
 use millrace_chaos::round;

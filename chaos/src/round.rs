@@ -13,9 +13,10 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::crew::{Crew, MOST_WORKERS, Place};
+use crate::crew::{Crew, MOST_WORKERS};
 use crate::error::ChaosError;
 use crate::law_two::{self, Seen};
+use crate::place::Place;
 use crate::plan::{Handlers, Plan, Size};
 use crate::servers::{Servers, connect};
 use crate::{sender, storm, trail};

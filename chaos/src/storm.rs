@@ -10,8 +10,9 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-use crate::crew::{Crew, Place, Worker};
+use crate::crew::{Crew, Worker};
 use crate::error::ChaosError;
+use crate::place::Place;
 use crate::plan::{Fault, FaultKind, Handlers, Plan, Target, types};
 use crate::proxy::Weather;
 use crate::servers::{Servers, connect, freeze, thaw};

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millrace_chaos::checker;
-use millrace_chaos::crew::Place;
+use millrace_chaos::place::Place;
 use millrace_chaos::plan::{Handlers, Plan, Size};
 use millrace_chaos::report::{self, Summary};
 use millrace_chaos::round;
