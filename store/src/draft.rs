@@ -97,13 +97,15 @@ impl<'a> Draft<'a> {
     }
 
     /// Whether ids and keys have a say in how it ends: it was worked on or waits for it. A task that was
-    /// parked before was judged then, and waits on.
+    /// parked before was judged then and waits on, unless it has begun since: then it owns its key.
     pub(crate) const fn is_judged(&self) -> bool {
         match &self.fate {
             Fate::Result => true,
             Fate::Dead(letter) => letter.reason.was_worked_on(),
-            Fate::Parked(_) => {
-                self.is_from_log() || matches!(self.record.ending, Ending::Repeat(_))
+            Fate::Parked(parking) => {
+                self.is_from_log()
+                    || matches!(self.record.ending, Ending::Repeat(_))
+                    || matches!(parking.kind, ParkKind::Retry | ParkKind::Running)
             }
             Fate::Known(_)
             | Fate::ResultBefore

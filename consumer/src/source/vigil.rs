@@ -52,7 +52,11 @@ impl Owner {
             else {
                 continue;
             };
-            if !running.lanes.is_to_be_known(asked.lane, spot) {
+            let is_out_of_date = asked
+                .question
+                .dedup
+                .is_some_and(|(hash, _)| running.keyed.waits(&hash, spot));
+            if is_out_of_date || !running.lanes.is_to_be_known(asked.lane, spot) {
                 continue;
             }
             let is_fetched = running

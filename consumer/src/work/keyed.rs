@@ -58,6 +58,13 @@ impl Keyed {
         Some(next)
     }
 
+    /// Whether it waits for an earlier task with its key: what was asked about it before that is out of date.
+    #[must_use]
+    pub fn waits(&self, hash: &[u8; 16], spot: Spot) -> bool {
+        let holder = self.holders.get(hash);
+        holder.is_some_and(|holder| holder.waiting.iter().any(|(_, other)| *other == spot))
+    }
+
     /// Forgets all.
     pub fn clear(&mut self) {
         self.holders.clear();
@@ -83,7 +90,10 @@ mod tests {
         assert!(!keyed.enter([7; 16], lane, spot(2)));
         assert!(!keyed.enter([7; 16], lane, spot(3)));
         assert!(keyed.enter([8; 16], lane, spot(4)));
+        let waits = |keyed: &Keyed| [1, 2, 3].map(|offset| keyed.waits(&[7; 16], spot(offset)));
+        assert_eq!(waits(&keyed), [false, true, true]);
         assert_eq!(keyed.settled([7; 16], spot(1)), Some((lane, spot(2))));
+        assert_eq!(waits(&keyed), [false, false, true]);
         assert_eq!(keyed.settled([7; 16], spot(1)), None);
         assert_eq!(keyed.settled([7; 16], spot(2)), Some((lane, spot(3))));
         assert_eq!(keyed.settled([7; 16], spot(3)), None);

@@ -1,10 +1,12 @@
 //! What a worker is told of tasks before it starts them.
 
+use std::time::Duration;
+
 use millrace_schemas::TaskEvent;
 use millrace_store::known::{self, Known, Owner, Question};
 use millrace_store::{DeadLetter, Due, Ending, Outcome, ParkKind, Reason, Settling};
 
-use crate::aside::{follows, land_to, lane, ordered, parks, retries, settles, wake};
+use crate::aside::{follows, land_to, lane, ordered, parking, parks, retries, settles, wake};
 use crate::events::{born_in_days, event, events, keyed, record};
 use crate::world::World;
 
@@ -114,6 +116,27 @@ async fn finding_09_a_repeat_is_known_before_it_runs_also_one_of_a_parked_task()
     assert_eq!(owners, expected);
     let behind: Vec<_> = known.iter().map(|one| one.parked).collect();
     assert_eq!(behind, [0, 1, 0, 0, 1, 0, 1]);
+}
+
+#[tokio::test]
+async fn finding_09_a_task_that_waited_behind_others_owns_its_key_from_its_first_attempt_on() {
+    let world = World::new("owns_at_last").await;
+    let (mut writer, mut owner) = (world.writer(), world.claim(0).await);
+    let (first, repeat) = (keyed("a"), keyed("a"));
+    let batch = vec![follows(0, &first), follows(1, &repeat)];
+    world.land_records(&mut writer, &mut owner, batch).await;
+    let asked = [Question {
+        settled_before: false,
+        ..question(1, &repeat)
+    }];
+    assert_eq!(ask(&world, &asked).await[0].owner, None, "nobody has begun");
+    let woken = wake(&world, &owner).await.keys.remove(0).tasks.remove(0);
+    let due = Due::In(Duration::from_secs(600));
+    let again = settles(&woken, parking(&first, ParkKind::Retry, due));
+    land_to(&world, &mut writer, &mut owner, vec![again], 2).await;
+    let expected = Some(Owner::Same(first.task_id));
+    assert_eq!(ask(&world, &asked).await[0].owner, expected);
+    assert_eq!(world.findings().await, Vec::<String>::new());
 }
 
 #[tokio::test]
