@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use clap::Parser;
 use millrace_chaos::checker;
 use millrace_chaos::place::Place;
@@ -13,6 +13,7 @@ use millrace_chaos::plan::{Handlers, Plan, Size};
 use millrace_chaos::report::{self, Summary};
 use millrace_chaos::round;
 use millrace_chaos::servers::Servers;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 
 /// Kills, freezes and cuts off workers, brokers and the database while planned tasks run, and checks every
@@ -64,7 +65,13 @@ struct Arguments {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    match run(Arguments::parse()).await {
+    let arguments = Arguments::parse();
+    let played = tokio::select! {
+        played = run(arguments) => played,
+        // What was started ends with what is dropped here.
+        stopped = told_to_stop() => stopped,
+    };
+    match played {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -72,6 +79,15 @@ async fn main() -> ExitCode {
             ExitCode::from(2)
         }
     }
+}
+
+async fn told_to_stop() -> anyhow::Result<bool> {
+    let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        interrupted = tokio::signal::ctrl_c() => interrupted.context("listen for SIGINT")?,
+    }
+    bail!("told to stop: this round is not judged")
 }
 
 async fn run(arguments: Arguments) -> anyhow::Result<bool> {

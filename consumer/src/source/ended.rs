@@ -55,6 +55,10 @@ impl Owner {
         let Some(running) = self.token_mut(partition, attempt.offer.token) else {
             return;
         };
+        if attempt.is_void {
+            self.leave_lane(partition, attempt.offer.token, lane, spot);
+            return;
+        }
         let leaving = running.is_leaving || stopping;
         let Some(job) = running.lanes.begun_mut(lane, spot) else {
             return;

@@ -15,8 +15,9 @@ use super::claims::Ahead;
 use super::in_air::{Settled, Tracked};
 use super::owner::Owner;
 use super::standing::Standing;
-use crate::engine::{AloneEnd, Charge, Offset, Partition, Spot};
+use crate::engine::{AloneEnd, Charge, LaneKey, Offset, Partition, Spot};
 use crate::handlers::CancelReason;
+use crate::work::attempts::Attempt;
 use crate::work::flusher::{Job, Landed};
 
 /// Most that one flush carries: larger ones gain nothing and only make the others wait.
@@ -199,21 +200,11 @@ impl Owner {
                 self.floor.waking.soon();
             }
             Some(ParkKind::Running) if parked => running.follow(spot, true),
-            // It runs, and is a repeat of another task: what it does is not waited for.
             Some(ParkKind::Running) => {
                 running.follow(spot, false);
+                let token = running.token;
                 self.floor.waking.soon();
-                let Some(running) = self.find(partition, claim) else {
-                    return;
-                };
-                if let Some((job, next)) = running.lanes.remove(tracked.lane, spot) {
-                    running.let_go(&job);
-                    self.lane_moved(partition, tracked.lane, next);
-                }
-                self.stop_attempts(CancelReason::Requested, |attempt| {
-                    attempt.offer.partition == partition && attempt.spot == spot
-                });
-                self.alone_ended(partition, spot, AloneEnd::Durable);
+                self.void(partition, token, tracked.lane, spot);
             }
             Some(ParkKind::Delayed) => self.floor.waking.soon(),
             None if tracked.was.is_some()
@@ -227,6 +218,38 @@ impl Owner {
         if let Some(kind) = tracked.becomes.filter(|_| parked) {
             self.gauges.consumer.parked(kind.as_str(), 1);
         }
+    }
+
+    /// A task that was to be parked while it runs has ended as a repeat of another one. Its handler is asked to
+    /// stop, and its lane waits until it has: no two of a key run at once.
+    fn void(&mut self, partition: i32, token: i64, lane: LaneKey, spot: Spot) {
+        let is_its = |attempt: &Attempt| {
+            let offer = attempt.offer;
+            offer.partition == partition && offer.token == token && attempt.spot == spot
+        };
+        let mut runs = false;
+        for (_, attempt) in self.floor.attempts.iter_mut() {
+            if is_its(attempt) {
+                attempt.is_void = true;
+                runs = true;
+            }
+        }
+        if runs {
+            self.stop_attempts(CancelReason::Requested, is_its);
+        } else {
+            self.leave_lane(partition, token, lane, spot);
+        }
+    }
+
+    /// Takes a task that has ended otherwise out of its lane.
+    pub(super) fn leave_lane(&mut self, partition: i32, token: i64, lane: LaneKey, spot: Spot) {
+        if let Some(running) = self.token_mut(partition, token)
+            && let Some((job, next)) = running.lanes.remove(lane, spot)
+        {
+            running.let_go(&job);
+            self.lane_moved(partition, lane, next);
+        }
+        self.alone_ended(partition, spot, AloneEnd::Durable);
     }
 
     fn count_letters(&self, outcomes: &[Outcome], reasons: &[Reason]) {

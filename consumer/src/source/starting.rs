@@ -199,6 +199,7 @@ impl Owner {
             long_after: (!has_row && policy.mode != Mode::Partition)
                 .then_some(policy.run_long_after),
             asked: None,
+            is_void: false,
             careful,
             reported: false,
             progress: None,

@@ -50,6 +50,8 @@ pub struct Attempt {
     pub asked: Option<(CancelReason, Instant)>,
     /// Whether it runs alone, since its task may be killing its worker.
     pub careful: bool,
+    /// Whether its task has ended meanwhile, as a repeat of another: what the handler says counts no more.
+    pub is_void: bool,
     /// Whether its task has a row in the table of progress.
     pub reported: bool,
     /// The last word of its handler: how far it is, and a note.

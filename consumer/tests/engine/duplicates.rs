@@ -112,3 +112,41 @@ async fn finding_9_another_request_under_a_used_key_is_a_dead_letter_and_does_no
     assert_eq!(worker.stop(), 0);
     scene.assert_books().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn finding_9_a_repeat_that_runs_long_has_stopped_before_the_next_of_its_key_starts() {
+    let scene = Scene::new("engine_repeats_long", 1).await;
+    let trail = Trail::default();
+    let entered = trail.clone();
+    let worker = scene.work(&[], move |worker| {
+        worker
+            .register("step", move |task: Numbered, context: Context| {
+                let running = entered.enter(&context, task.n);
+                let is_repeat = task.n == 0 && entered.times(0) > 1;
+                async move {
+                    let _running = running;
+                    if is_repeat {
+                        context.cancelled().await;
+                        tokio::time::sleep(Duration::from_millis(500)).await;
+                    }
+                    Ok::<_, TaskError>(task.n)
+                }
+            })
+            .with(Policy {
+                run_long_after: Duration::from_millis(100),
+                ..Policy::default()
+            })
+    });
+    let first = event("step", Some("k"), 0);
+    scene.send(std::slice::from_ref(&first)).await;
+    scene.until(SUCCESSES, 1).await;
+    // Without a deduplication key only the flush finds a repeat: by its id, when it is parked as running.
+    scene.send(&[first, event("step", Some("k"), 1)]).await;
+    scene.until(DUPLICATES, 1).await;
+    scene.until(SUCCESSES, 2).await;
+    until("all have ended", || trail.running() == 0).await;
+    assert_eq!((trail.times(0), trail.times(1)), (2, 1));
+    trail.assert_one_at_a_time();
+    assert_eq!(worker.stop(), 0);
+    scene.assert_books().await;
+}
