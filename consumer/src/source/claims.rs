@@ -103,7 +103,7 @@ impl Claims {
         ahead: Ahead,
         confirm: &[(i32, i64)],
     ) -> Result<Vec<(i32, ClaimAnswer)>, ClaimError> {
-        let broker = match self.ask_brokers(partitions).await {
+        let mut broker = match self.ask_brokers(partitions).await {
             Ok(broker) => broker,
             Err(ClaimError::Log(LogError::TopicMissing { topic })) => {
                 let stop = |partition: &i32| {
@@ -122,6 +122,8 @@ impl Claims {
         let pinned = deployment::pin(&mut connection, &self.deployment(&broker.identity)).await?;
         let heights = position::highest_ever(&mut connection, &self.consumer).await?;
         let rows = self.rows(&mut connection).await?;
+        self.ask_again_about(rows.values(), &mut broker, partitions)
+            .await?;
         let mut answers = Vec::with_capacity(partitions.len());
         let mut passed = Vec::new();
         for &partition in partitions {
@@ -149,15 +151,11 @@ impl Claims {
             .collect();
         self.commit(&confirm).await?;
         let claimed = self.take(&mut connection, &passed).await?;
-        let bounds = if claimed.iter().all(|row| broker.admits(row)) {
-            broker.bounds
-        } else {
-            self.ask_brokers(&passed).await?.bounds
-        };
+        self.ask_again_about(&claimed, &mut broker, &passed).await?;
         let allowed = allowances::all(&mut connection, &self.consumer).await?;
         for row in claimed {
             let partition = row.partition;
-            let answer = match outside(&row, &bounds) {
+            let answer = match outside(&row, &broker.bounds) {
                 Some(reason) => ClaimAnswer::Stopped(reason),
                 None => {
                     let allowance = allowed

@@ -37,13 +37,15 @@ impl Claims {
         &self,
         partitions: &[i32],
     ) -> Result<BTreeMap<i32, Option<StopReason>>, ClaimError> {
-        let broker = self.ask_brokers(partitions).await?;
+        let mut broker = self.ask_brokers(partitions).await?;
         let mut connection = self.database.connect(Purpose::Reading).await?;
         let pinned = deployment::pinned(&mut connection)
             .await?
             .unwrap_or_else(|| self.deployment(&broker.identity));
         let heights = position::highest_ever(&mut connection, &self.consumer).await?;
         let rows = self.rows(&mut connection).await?;
+        self.ask_again_about(rows.values(), &mut broker, partitions)
+            .await?;
         Ok(partitions
             .iter()
             .map(|&partition| {
@@ -60,6 +62,23 @@ impl Claims {
                 )
             })
             .collect())
+    }
+
+    /// Asks again for the ends of the log where a position lies outside of them: rows that were read after the
+    /// brokers had answered may have moved beyond what was the end then, by an owner at work.
+    pub(super) async fn ask_again_about(
+        &self,
+        rows: impl IntoIterator<Item = &Progress>,
+        broker: &mut Broker,
+        partitions: &[i32],
+    ) -> Result<(), ClaimError> {
+        let is_outside = |row: &Progress| {
+            partitions.contains(&row.partition) && outside(row, &broker.bounds).is_some()
+        };
+        if rows.into_iter().any(is_outside) {
+            broker.bounds = self.ask_brokers(partitions).await?.bounds;
+        }
+        Ok(())
     }
 
     pub(super) async fn ask_brokers(&self, partitions: &[i32]) -> Result<Broker, ClaimError> {
@@ -133,12 +152,6 @@ impl Claims {
                 }
             })
             .or_else(|| outside(row?, &broker.bounds))
-    }
-}
-
-impl Broker {
-    pub(super) fn admits(&self, row: &Progress) -> bool {
-        outside(row, &self.bounds).is_none()
     }
 }
 

@@ -95,6 +95,11 @@ impl Scene {
 
     /// Sends events to one partition.
     pub async fn send_to(&self, partition: i32, events: &[TaskEvent]) {
+        self.send_with(&self.producer(&[]), partition, events).await;
+    }
+
+    /// Sends events to one partition by a producer that is there already.
+    pub async fn send_with(&self, producer: &FutureProducer, partition: i32, events: &[TaskEvent]) {
         let records: Vec<Raw> = events
             .iter()
             .map(|event| Raw {
@@ -103,8 +108,7 @@ impl Scene {
                 headers: Vec::new(),
             })
             .collect();
-        self.send_raw(&self.producer(&[]), partition, &records)
-            .await;
+        self.send_raw(producer, partition, &records).await;
     }
 
     /// Sends so many new events to each of the partitions `0..partitions`.

@@ -1,5 +1,7 @@
 //! Positions moved by hand: booked, with a reason, and taken up by workers that run.
 
+use std::sync::Arc;
+
 use super::books::Books;
 use super::events::events;
 use super::scene::Scene;
@@ -101,4 +103,25 @@ async fn a_dry_run_and_a_refused_move_change_nothing() {
     assert_eq!(scene.position(0).await, Some(100));
     let moves = "SELECT count(*) FROM position_history";
     assert_eq!(scene.number(moves).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_position_that_moves_while_it_is_looked_at_is_not_taken_for_a_cut_log() {
+    let scene = Arc::new(Scene::embedded("moves_on", 1).await);
+    scene.migrate();
+    let mut worker = scene.worker(&["-X", "fetch.wait.max.ms=1"]);
+    scene.until_owners(1, 1).await;
+    let sending = scene.clone();
+    let flow = tokio::spawn(async move {
+        let producer = sending.producer(&[("linger.ms", "0")]);
+        loop {
+            sending.send_with(&producer, 0, &events(1)).await;
+        }
+    });
+    for _ in 0..30 {
+        let show = tokio::task::block_in_place(|| scene.run(&["position", "show"]));
+        assert_eq!(show.code, 0, "{}", show.words);
+    }
+    flow.abort();
+    assert_eq!(worker.stop().await, 0, "{}", worker.words());
 }
