@@ -292,6 +292,7 @@ fn attempt_at(offer: Offer, spot: Spot, now: Instant) -> Attempt {
         deadline_micros: None,
         long_after: Some(Duration::from_secs(10)),
         asked: None,
+        is_void: false,
         careful: false,
         reported: false,
         progress: None,
