@@ -146,6 +146,8 @@ impl Owner {
         }
         self.gauges.consumer.end_to_end(&mut latencies);
         self.store_offsets(&durable);
+        // Before anything more is read for what has landed: a tick later it would be too much.
+        self.hold_full_partitions();
         self.finish_halting();
         self.finish_leaving_when_written();
         self.press(Instant::now());
@@ -247,6 +249,7 @@ impl Owner {
             && let Some((job, next)) = running.lanes.remove(lane, spot)
         {
             running.let_go(&job);
+            self.floor.reports.remove(job.task.task_id);
             self.lane_moved(partition, lane, next);
         }
         self.alone_ended(partition, spot, AloneEnd::Durable);

@@ -231,6 +231,14 @@ impl Running {
         self.lanes.wake(lane, jobs, more, now).unwrap_or(false)
     }
 
+    /// Has a fetched task looked up by its deduplication key, at once or when those before it are settled. Where the
+    /// answer that brought it was too old, it is not here.
+    pub fn look_up_keyed(&mut self, hash: [u8; 16], lane: LaneKey, spot: Spot) {
+        if self.lanes.is_to_be_known(lane, spot) && self.keyed.enter(hash, lane, spot) {
+            self.to_ask.push((lane, spot));
+        }
+    }
+
     /// Tasks that have to wait in the database behind others of their key go there; those that have a row are
     /// only forgotten here.
     pub fn give_away(&mut self, lane: LaneKey, jobs: Vec<Job>) {

@@ -245,11 +245,7 @@ impl Owner {
                 .collect();
             let may_start = running.wake(lane, jobs, more, now);
             for (hash, spot) in keyed {
-                // Where the answer was too old, it is not here.
-                if running.lanes.is_to_be_known(lane, spot) && running.keyed.enter(hash, lane, spot)
-                {
-                    running.to_ask.push((lane, spot));
-                }
+                running.look_up_keyed(hash, lane, spot);
             }
             if may_start {
                 self.offer(partition, lane);
@@ -292,11 +288,8 @@ impl Owner {
                 } else {
                     let keyed = job.dedup.filter(|_| job.is_to_be_looked_up());
                     let may_start = running.wake(lane, vec![job], false, now);
-                    if let Some(hash) = keyed
-                        && running.lanes.is_to_be_known(lane, spot)
-                        && running.keyed.enter(hash, lane, spot)
-                    {
-                        running.to_ask.push((lane, spot));
+                    if let Some(hash) = keyed {
+                        running.look_up_keyed(hash, lane, spot);
                     }
                     if may_start {
                         self.offer(partition, lane);

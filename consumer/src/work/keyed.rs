@@ -61,8 +61,10 @@ impl Keyed {
     /// Whether it waits for an earlier task with its key: what was asked about it before that is out of date.
     #[must_use]
     pub fn waits(&self, hash: &[u8; 16], spot: Spot) -> bool {
-        let holder = self.holders.get(hash);
-        holder.is_some_and(|holder| holder.waiting.iter().any(|(_, other)| *other == spot))
+        self.holders.get(hash).is_some_and(|holder| {
+            // It is the holder whom answers are about: no need to look through those that wait.
+            holder.spot != spot && holder.waiting.iter().any(|(_, other)| *other == spot)
+        })
     }
 
     /// Forgets all.
