@@ -157,6 +157,9 @@ fn submit(mut submitter: Submitter, pace: Pace, sent: &Sender<Sent>) -> anyhow::
 }
 
 /// Takes the time of each row; returns when each event was submitted and how long its row took.
+///
+/// A look names the days one by one: a range of days would be read from end to end, so that each look took longer
+/// with the rows that there are, and took its time from what it measures.
 async fn see(
     connection: &mut PgConnection,
     sent: &Receiver<Sent>,
@@ -178,8 +181,8 @@ async fn see(
         ids.extend(waiting.keys());
         let today = Day::from_unix_ms(TaskId::mint().born_ms()).days_since_epoch();
         let rows = sqlx::query(
-            "SELECT task_id FROM task_results WHERE day BETWEEN DATE '1970-01-01' + $1 - 1 AND \
-             DATE '1970-01-01' + $1 AND task_id = ANY($2)",
+            "SELECT task_id FROM task_results WHERE day IN (DATE '1970-01-01' + $1 - 1, \
+             DATE '1970-01-01' + $1) AND task_id = ANY($2)",
         )
         .bind(today)
         .bind(&ids)

@@ -16,7 +16,7 @@ use millrace_consumer::engine::{
     LaneKey, Laned as _, Lanes, Ledger, Offset, Outcome, Placed, Spot,
 };
 use millrace_consumer::handlers::{
-    AttemptEnd, Completions, Executor, ExecutorOptions, FencingToken, Place, Signal, Task,
+    AttemptEnd, Completions, Executor, ExecutorOptions, FencingToken, Place, Signal, Spans, Task,
     TypeIndex,
 };
 use millrace_consumer::work::attempts::{Attempt, Attempts, Offer};
@@ -182,6 +182,7 @@ impl Bench {
                     seq: 1,
                 },
                 value: record.value.into(),
+                spans: Spans::of(record.value, &decoded),
                 headers: headers_of(record),
                 deadline_micros: event.deadline,
             }),
@@ -205,10 +206,8 @@ impl Bench {
 
     /// Starts the first task of a lane.
     fn start(&mut self, lane: LaneKey) -> Option<(Arc<Task>, Spot, u16)> {
-        let job = self.lanes.next(lane)?;
-        let started = (Arc::clone(&job.task), job.spot(), job.attempts + 1);
-        self.lanes.started(lane);
-        Some(started)
+        let job = self.lanes.start(lane)?;
+        Some((Arc::clone(&job.task), job.spot(), job.attempts + 1))
     }
 
     /// Ends a task; its lane, if the next one of it may start.

@@ -80,8 +80,7 @@ fn pass(lanes: &mut Lanes<Task>, tasks: &[(LaneKey, Spot)], known: bool, now: In
     }
     let mut ended = 0;
     while let Some(key) = ready.pop_front() {
-        let spot = lanes.next(key).unwrap().spot();
-        lanes.started(key);
+        let spot = lanes.start(key).unwrap().spot();
         black_box(lanes.begun_mut(key, spot));
         let (task, next) = lanes.remove(key, spot).unwrap();
         black_box(task);

@@ -8,6 +8,9 @@ use millrace_consumer::options::{Cli, Command, PositionCommand};
 use millrace_consumer::{exit_code, ops, worker};
 use millrace_settings::{LogFormat, TelemetryArgs, exit};
 
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     match execute(&cli.command) {

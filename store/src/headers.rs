@@ -4,17 +4,32 @@
 //! `parked_tasks.headers`: for each header the length of its name as u16, the name, the length of its value
 //! as u32, the value, all big-endian. It is read back by this module alone.
 
+use std::cell::RefCell;
+use std::sync::Arc;
+
 /// Most bytes of headers that are kept of a record; what is beyond is left out, whole headers at a time.
 pub const KEPT_BYTES: usize = 16 * 1024;
 
-/// Names and values, in order; a name may come more than once.
+thread_local! {
+    /// Where headers are put together before their length is known; never more than `KEPT_BYTES`.
+    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Names and values, in order; a name may come more than once. A clone shares them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Headers(Box<[u8]>);
+pub struct Headers(Arc<[u8]>);
 
 impl Headers {
     /// Takes headers in their order, as long as they fit into 16 KiB.
     pub fn collect<'a>(headers: impl Iterator<Item = (&'a str, &'a [u8])>) -> Self {
-        let mut bytes = Vec::new();
+        SCRATCH.with_borrow_mut(|bytes| {
+            bytes.clear();
+            Self::append(bytes, headers);
+            Self(bytes.as_slice().into())
+        })
+    }
+
+    fn append<'a>(bytes: &mut Vec<u8>, headers: impl Iterator<Item = (&'a str, &'a [u8])>) {
         for (name, value) in headers {
             let (Ok(name_length), Ok(value_length)) =
                 (u16::try_from(name.len()), u32::try_from(value.len()))
@@ -29,13 +44,12 @@ impl Headers {
             bytes.extend_from_slice(&value_length.to_be_bytes());
             bytes.extend_from_slice(value);
         }
-        Self(bytes.into())
     }
 
     /// Takes bytes that [`Headers::as_bytes`] gave; bytes that are none of ours read as no headers from the
     /// first that does not fit.
     #[must_use]
-    pub fn from_bytes(bytes: impl Into<Box<[u8]>>) -> Self {
+    pub fn from_bytes(bytes: impl Into<Arc<[u8]>>) -> Self {
         Self(bytes.into())
     }
 

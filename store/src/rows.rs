@@ -3,6 +3,7 @@
 //! The consumer builds these values and the flush writes them. A record keeps its raw bytes until its
 //! outcome is durable, so a dead letter always has them.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -148,7 +149,7 @@ pub enum Ending {
 #[derive(Debug, Clone)]
 pub struct Output {
     /// Media type of the body.
-    pub content_type: Box<str>,
+    pub content_type: Cow<'static, str>,
     /// The result, at most as long as the worker allows.
     pub body: Box<[u8]>,
 }

@@ -20,6 +20,7 @@ mod listener;
 pub mod logging;
 mod outbox_metrics;
 mod partition_metrics;
+mod plain_fields;
 mod policy_metrics;
 mod probe;
 mod process_metrics;

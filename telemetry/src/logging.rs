@@ -3,9 +3,12 @@
 //! Standard output belongs to results. Colours appear only on a terminal.
 
 use std::io::{self, IsTerminal};
+
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
-use tracing_subscriber::util::TryInitError;
+use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
+
+use crate::plain_fields::PlainFields;
 
 /// What is logged when nothing else is asked for.
 pub const DEFAULT_FILTER: &str = "info";
@@ -51,17 +54,15 @@ pub fn init(filter: Option<&str>, format: LogFormat) -> Result<(), LoggingError>
             filter: filter.to_owned(),
             source,
         })?;
+    let on_terminal = io::stderr().is_terminal();
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(parsed)
         .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal());
+        .with_ansi(on_terminal);
     match format {
-        LogFormat::Text => {
-            tracing_subscriber::util::SubscriberInitExt::try_init(subscriber.finish())?
-        }
-        LogFormat::Json => tracing_subscriber::util::SubscriberInitExt::try_init(
-            subscriber.json().flatten_event(true).finish(),
-        )?,
+        LogFormat::Text if on_terminal => subscriber.finish().try_init()?,
+        LogFormat::Text => subscriber.fmt_fields(PlainFields).finish().try_init()?,
+        LogFormat::Json => subscriber.json().flatten_event(true).finish().try_init()?,
     }
     Ok(())
 }

@@ -14,6 +14,9 @@ use clap::{Parser, ValueEnum};
 use millrace_consumer::{Context, Output, Payload, RunArgs, TaskError, Worker};
 use serde::de::IgnoredAny;
 
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// A worker for measurements.
 #[derive(Debug, Parser)]
 #[command(name = "bench-worker", version)]
@@ -59,7 +62,7 @@ async fn empty(_: IgnoredAny) -> Result<(), TaskError> {
 
 async fn echo(payload: Payload, context: Context) -> Result<Output, TaskError> {
     Ok(Output {
-        content_type: context.content_type().into(),
+        content_type: context.content_type().to_owned().into(),
         body: (*payload).into(),
     })
 }

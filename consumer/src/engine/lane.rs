@@ -111,6 +111,8 @@ pub(super) struct Lane<T> {
     pub(super) is_fetched: bool,
     /// Whether earlier tasks of the key wait there is unknown, and the next that comes has to find out.
     pub(super) is_unsure: bool,
+    /// Whether some entry may be [`Entry::to_ask`].
+    pub(super) some_to_ask: bool,
     /// Tasks on their way into the database.
     pub(super) landing: usize,
     /// Since when it has held something without a break.
@@ -118,13 +120,15 @@ pub(super) struct Lane<T> {
 }
 
 impl<T> Lane<T> {
-    pub(super) const fn new(now: Instant) -> Self {
+    pub(super) fn new(now: Instant) -> Self {
         Self {
-            queue: VecDeque::new(),
+            // Most lanes hold one task and are gone with it.
+            queue: VecDeque::with_capacity(1),
             head: Head::Still,
             more: false,
             is_fetched: false,
             is_unsure: true,
+            some_to_ask: false,
             landing: 0,
             since: now,
         }

@@ -6,7 +6,7 @@
 
 mod parking;
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque, hash_map};
 use std::hash::BuildHasherDefault;
 use std::time::Instant;
 
@@ -102,13 +102,14 @@ impl<T: Laned> Lanes<T> {
         lane.queue.front_mut().map(|entry| &mut entry.task)
     }
 
-    /// Notes that an attempt at the lane's first task runs.
-    pub fn started(&mut self, key: LaneKey) {
-        if let Some(lane) = self.lanes.get_mut(&key)
-            && !lane.queue.is_empty()
-        {
-            lane.head = Head::Running;
+    /// Notes that an attempt at the lane's first task runs from now on, if it may start. Returns that task.
+    pub fn start(&mut self, key: LaneKey) -> Option<&mut T> {
+        let lane = self.lanes.get_mut(&key)?;
+        if !lane.may_start() {
+            return None;
         }
+        lane.head = Head::Running;
+        lane.queue.front_mut().map(|entry| &mut entry.task)
     }
 
     /// The task at a spot, wherever it stands in its lane.
@@ -153,7 +154,10 @@ impl<T: Laned> Lanes<T> {
     /// Takes out a task that has ended, or that will not run. Returns it, and whether the lane's first task
     /// may start now. Whoever takes out one that was not looked up then calls [`Lanes::to_ask`].
     pub fn remove(&mut self, key: LaneKey, spot: Spot) -> Option<(T, bool)> {
-        let lane = self.lanes.get_mut(&key)?;
+        let hash_map::Entry::Occupied(mut place) = self.lanes.entry(key) else {
+            return None;
+        };
+        let lane = place.get_mut();
         let at = lane.queue.iter().position(|e| e.task.spot() == spot)?;
         let entry = lane.queue.remove(at)?;
         self.tasks -= 1;
@@ -166,12 +170,15 @@ impl<T: Laned> Lanes<T> {
                 Some(heir) => {
                     heir.unanswered = heir.unanswered.saturating_add(1);
                     (heir.vouches, heir.to_ask) = (true, true);
+                    lane.some_to_ask = true;
                 }
                 None => lane.is_unsure = true,
             }
         }
         let next = at == 0 && lane.may_start();
-        self.tidy(key);
+        if lane.is_over() {
+            place.remove();
+        }
         Some((entry.task, next))
     }
 
@@ -179,7 +186,13 @@ impl<T: Laned> Lanes<T> {
     /// Another one was to tell, and left before. Each is returned once.
     pub fn to_ask(&mut self, key: LaneKey) -> Option<Spot> {
         let lane = self.lanes.get_mut(&key)?;
-        let entry = lane.queue.iter_mut().find(|entry| entry.to_ask)?;
+        // Asked after each task that ends, so it must not look through the lane each time.
+        if !lane.some_to_ask {
+            return None;
+        }
+        let entry = lane.queue.iter_mut().find(|entry| entry.to_ask);
+        lane.some_to_ask = entry.is_some();
+        let entry = entry?;
         entry.to_ask = false;
         Some(entry.task.spot())
     }

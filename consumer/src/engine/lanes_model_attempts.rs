@@ -58,10 +58,10 @@ impl Owner {
             self.end_in_lane(lane, job.spot, Ending::Done);
         } else if !put_off {
             world.start(job, &self.over);
-            self.lanes.started(lane);
+            self.lanes.start(lane);
             self.attempts.insert(job.spot, lane);
         } else if lane == LaneKey::Partition {
-            self.lanes.started(lane);
+            self.lanes.start(lane);
             self.lanes.wait(lane, job.spot);
             self.waiting.push((world.now + 1, lane, job.spot));
         } else {

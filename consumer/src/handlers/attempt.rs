@@ -6,11 +6,12 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use millrace_schemas::{Decoded, Field, TaskEvent, limits};
+use millrace_schemas::{Field, limits};
 use millrace_store::{Output, storable};
 use millrace_telemetry::AttemptOutcome;
 
 use super::executor::Shared;
+use super::fields::Fields;
 use super::signal::{CancelReason, Signal};
 use super::task::{Start, Task};
 use super::task_error::ERROR_BYTES;
@@ -109,62 +110,6 @@ pub(super) struct Attempt {
     pub(super) note: Mutex<Option<(f32, Box<str>)>>,
 }
 
-/// Where the event's fields are.
-#[derive(Debug)]
-pub(super) enum Fields {
-    /// In the record's value.
-    Within {
-        key: Option<Span>,
-        content_type: Span,
-        payload: Span,
-        submitted_at: i64,
-    },
-    /// The event was written with another schema and had to be resolved.
-    Apart(Box<TaskEvent>),
-}
-
-/// A part of the record's value.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Span {
-    start: usize,
-    length: usize,
-}
-
-impl Span {
-    /// Where `part` is within `whole`.
-    fn of(whole: &[u8], part: &[u8]) -> Self {
-        Self {
-            start: (part.as_ptr() as usize).wrapping_sub(whole.as_ptr() as usize),
-            length: part.len(),
-        }
-    }
-
-    fn bytes(self, whole: &[u8]) -> &[u8] {
-        whole
-            .get(self.start..)
-            .and_then(|rest| rest.get(..self.length))
-            .unwrap_or_default()
-    }
-
-    fn text(self, whole: &[u8]) -> &str {
-        std::str::from_utf8(self.bytes(whole)).unwrap_or_default()
-    }
-}
-
-impl Fields {
-    pub(super) fn of(value: &[u8], decoded: Decoded<'_>) -> Self {
-        match decoded {
-            Decoded::Current(event) => Self::Within {
-                key: event.key.map(|key| Span::of(value, key.as_bytes())),
-                content_type: Span::of(value, event.content_type.as_bytes()),
-                payload: Span::of(value, event.payload),
-                submitted_at: event.submitted_at,
-            },
-            Decoded::Resolved(event) => Self::Apart(event),
-        }
-    }
-}
-
 impl Attempt {
     pub(super) fn new(shared: &Arc<Shared>, start: Start, fields: Fields) -> Arc<Self> {
         Arc::new(Self {
@@ -179,32 +124,20 @@ impl Attempt {
     }
 
     pub(super) fn key(&self) -> Option<&str> {
-        match &self.fields {
-            Fields::Within { key, .. } => key.map(|key| key.text(&self.task.value)),
-            Fields::Apart(event) => event.key.as_deref(),
-        }
+        self.fields.key(&self.task.value)
     }
 
     pub(super) fn content_type(&self) -> &str {
-        match &self.fields {
-            Fields::Within { content_type, .. } => content_type.text(&self.task.value),
-            Fields::Apart(event) => &event.content_type,
-        }
+        self.fields.content_type(&self.task.value)
     }
 
     pub(super) fn payload(&self) -> &[u8] {
-        match &self.fields {
-            Fields::Within { payload, .. } => payload.bytes(&self.task.value),
-            Fields::Apart(event) => &event.payload,
-        }
+        self.fields.payload(&self.task.value)
     }
 
     /// Microseconds since the Unix epoch.
     pub(super) const fn submitted_at(&self) -> i64 {
-        match &self.fields {
-            Fields::Within { submitted_at, .. } => *submitted_at,
-            Fields::Apart(event) => event.submitted_at,
-        }
+        self.fields.submitted_at()
     }
 
     /// Whether the handler may be called now. An attempt that was asked to stop before it began is answered

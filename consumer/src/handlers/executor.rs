@@ -16,20 +16,21 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::task::{Context as PollContext, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use millrace_schemas::Decoders;
+use millrace_schemas::{DecodeError, Decoded, Decoders};
 use tokio::runtime::Runtime;
 use tracing::{Instrument as _, Span};
 
-use super::attempt::{Attempt, AttemptEnd, Fields, Finished};
+use super::attempt::{Attempt, AttemptEnd, Finished};
 use super::caught::{self, Caught};
 use super::completions::{self, Completions, Finisher};
 use super::context::Context;
+use super::fields::{Fields, Spans};
 use super::kind::{Block, Kind, Rest};
 use super::progress::{self, Announcer, ProgressNotes};
 use super::registry::Registry;
 use super::signal::Stop;
 use super::starts::Starts;
-use super::task::Start;
+use super::task::{Start, Task};
 
 /// A poll that took longer sends the rest of its executor's share back to the queue, for others to take.
 const SLOW_POLL: Duration = Duration::from_micros(200);
@@ -215,9 +216,8 @@ fn begin(
     start: Start,
     began: Instant,
 ) -> Option<Finished> {
-    let value = Arc::clone(&start.task.value);
-    let fields = match decoders.decode(&value) {
-        Ok(decoded) => Fields::of(&value, decoded),
+    let fields = match fields(decoders, &start.task) {
+        Ok(fields) => fields,
         Err(error) => {
             // The owner has decoded these bytes, so this is the worker's trouble and not the task's.
             return (!start.signal.is_abandoned()).then(|| Finished {
@@ -270,6 +270,18 @@ fn begin(
                 .and_then(|end| attempt.finished(end, Duration::ZERO))
         }
     }
+}
+
+fn fields(decoders: &Decoders, task: &Task) -> Result<Fields, DecodeError> {
+    if let Some(spans) = task.spans {
+        return Ok(Fields::Within(spans));
+    }
+    let decoded = decoders.decode(&task.value)?;
+    Ok(match (Spans::of(&task.value, &decoded), decoded) {
+        (Some(spans), _) => Fields::Within(spans),
+        (None, Decoded::Current(event)) => Fields::Apart(Box::new(event.to_owned())),
+        (None, Decoded::Resolved(event)) => Fields::Apart(event),
+    })
 }
 
 enum FirstPoll {

@@ -1,13 +1,14 @@
 //! Which handler works on which task type, settled before the first task is taken.
 
 use std::collections::HashMap;
+use std::hash::BuildHasherDefault;
 use std::sync::Arc;
 
 use millrace_schemas::{Field, limits};
 
 use super::kind::Kind;
 use super::task::TypeIndex;
-use crate::engine::Policy;
+use crate::engine::{KeyHasher, Policy};
 
 /// What becomes of tasks whose type has no handler.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -91,7 +92,7 @@ pub(super) struct Registered {
 #[derive(Debug)]
 pub struct Registry {
     types: Vec<Registered>,
-    by_name: HashMap<Arc<str>, TypeIndex>,
+    by_name: HashMap<Arc<str>, TypeIndex, BuildHasherDefault<KeyHasher>>,
     unknown: Unknown,
 }
 
@@ -102,7 +103,8 @@ impl Registry {
         if types.len() > MOST_TYPES {
             return Err(RegistryError::TooMany { found: types.len() });
         }
-        let mut by_name = HashMap::with_capacity(types.len());
+        // The names in it are the program's own: nobody else can make them meet.
+        let mut by_name = HashMap::with_capacity_and_hasher(types.len(), Default::default());
         for (registered, index) in types.iter().zip(0_u16..) {
             let name = registered.name.to_string();
             if name.is_empty() {

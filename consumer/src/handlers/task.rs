@@ -9,6 +9,7 @@ use std::sync::Arc;
 use millrace_schemas::TaskId;
 use millrace_store::Headers;
 
+use super::fields::Spans;
 use super::signal::Signal;
 
 /// Where a task's record is.
@@ -66,6 +67,8 @@ pub struct Task {
     pub fencing: FencingToken,
     /// The record's value, framed as it came.
     pub value: Arc<[u8]>,
+    /// Where in it the event's fields are; `None` when that is not known, and the attempt has to decode it.
+    pub spans: Option<Spans>,
     /// The record's headers.
     pub headers: Headers,
     /// The caller's deadline, microseconds since the Unix epoch.

@@ -9,7 +9,7 @@ use millrace_store::parked::Parked;
 use millrace_store::{DeadLetter, Ending, Headers, Reason};
 
 use crate::engine::{LaneKey, Mode, Spot};
-use crate::handlers::{FencingToken, Found, Place, Task, TypeIndex};
+use crate::handlers::{FencingToken, Found, Place, Spans, Task, TypeIndex};
 use crate::work::floor::Floor;
 use crate::work::job::{Job, RECORD};
 
@@ -33,6 +33,7 @@ pub(super) struct Arrival<'a> {
     pub timestamp_ms: i64,
     pub event: &'a TaskEventRef<'a>,
     pub value: Arc<[u8]>,
+    pub spans: Option<Spans>,
     pub headers: Headers,
 }
 
@@ -65,6 +66,7 @@ pub(super) fn admit(floor: &mut Floor, arrival: Arrival<'_>) -> Admitted {
                 seq: arrival.token,
             },
             value: arrival.value,
+            spans: arrival.spans,
             headers: arrival.headers,
             deadline_micros: event.deadline,
         }),
@@ -145,6 +147,7 @@ fn job_of(
                 seq: token,
             },
             value: parked.value,
+            spans: None,
             headers: parked.headers,
             deadline_micros,
         }),

@@ -165,13 +165,15 @@ impl Running {
             count += 1;
         }
         let log_book = self.log_book;
-        let mut cut: Vec<(Settling, TypeIndex)> = self.batch.drain(..count).collect();
-        if !cut.is_sorted_by_key(|(record, _)| spot_of(record, log_book)) {
-            cut.sort_unstable_by_key(|(record, _)| spot_of(record, log_book));
+        let spot = |(record, _): &(Settling, TypeIndex)| spot_of(record, log_book);
+        if !self.batch.range(..count).is_sorted_by_key(spot)
+            && let Some(cut) = self.batch.make_contiguous().get_mut(..count)
+        {
+            cut.sort_unstable_by_key(spot);
         }
-        let mut flown = Vec::with_capacity(cut.len());
-        let mut records = Vec::with_capacity(cut.len());
-        for (record, task_type) in cut {
+        let mut flown = Vec::with_capacity(count);
+        let mut records = Vec::with_capacity(count);
+        for (record, task_type) in self.batch.drain(..count) {
             flown.push(Flown::of(&record, task_type, log_book));
             records.push(record);
         }

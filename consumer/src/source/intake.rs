@@ -21,8 +21,8 @@ use super::partition::Running;
 use super::standing::Standing;
 use super::stop::StopReason;
 use crate::engine::{LaneKey, Laned as _, LedgerError, Offset, Partition, Placed};
-use crate::handlers::Found;
 use crate::handlers::record::record;
+use crate::handlers::{Found, Spans};
 use crate::work::job::{Job, RECORD};
 use crate::work::scout::Asked;
 
@@ -118,7 +118,7 @@ impl Owner {
                         end_at_once(running, message, Headers::default(), 1, ending, true)
                     }
                     Found::Record | Found::Handler(_) | Found::Nobody => {
-                        self.take_task(message, &event)
+                        self.take_task(message, &event, Spans::of(value, &decoded))
                     }
                 }
             }
@@ -152,6 +152,7 @@ impl Owner {
         &mut self,
         message: &BorrowedMessage<'_>,
         event: &TaskEventRef<'_>,
+        spans: Option<Spans>,
     ) -> Result<(), LedgerError> {
         let (partition, offset) = (message.partition(), Offset(message.offset()));
         let timestamp_ms = message.timestamp().to_millis().unwrap_or(-1);
@@ -168,6 +169,7 @@ impl Owner {
                 timestamp_ms,
                 event,
                 value: message.payload().unwrap_or_default().into(),
+                spans,
                 headers: kept_headers(message),
             },
         );

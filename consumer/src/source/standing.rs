@@ -89,6 +89,11 @@ pub struct Owned {
 }
 
 impl Owned {
+    /// The state of a partition that may start tasks.
+    pub fn at_work(&mut self, partition: i32) -> Option<&mut Running> {
+        self.partitions.get_mut(&partition)?.running_mut()
+    }
+
     /// Those that still have something to write, by number.
     pub fn running(&self) -> impl Iterator<Item = (i32, &Running)> {
         self.partitions

@@ -9,7 +9,6 @@ use millrace_store::{DeadLetter, Due, Ending, ParkKind, Reason};
 
 use super::owner::Owner;
 use super::partition::Running;
-use super::standing::Standing;
 use crate::engine::{CAREFUL_STARTS, LaneKey, Laned as _, Mode, Permit, Spot};
 use crate::handlers::{Signal, Start};
 use crate::work::attempts::{Attempt, Offer};
@@ -137,10 +136,10 @@ impl Owner {
     /// What is to be done with a lane's first task now that its turn has come.
     /// `runs` is false for tasks of the stock handler, which can harm nobody.
     pub(super) fn last_look(&mut self, offer: Offer, runs: bool) -> Look {
-        let wall = self.floor.wall_micros;
-        let controls = self.floor.controls.clone();
-        let decoders = self.decoders.clone();
+        let (wall, now) = (self.floor.wall_micros, self.floor.now);
+        let (controls, decoders) = (&self.floor.controls, &self.decoders);
         let Some(running) = self
+            .owned
             .at_work(offer.partition)
             .filter(|r| r.token == offer.token)
         else {
@@ -169,7 +168,7 @@ impl Owner {
         if !runs {
             return Look::Start;
         }
-        match running.careful.may_start(spot, wakes, Instant::now()) {
+        match running.careful.may_start(spot, wakes, now) {
             Permit::Freely => Look::Start,
             Permit::Alone => Look::Alone,
             Permit::NotYet => Look::Later,
@@ -182,11 +181,10 @@ impl Owner {
         let running = self
             .at_work(offer.partition)
             .filter(|r| r.token == offer.token)?;
-        let job = running.lanes.next(offer.lane)?;
+        let job = running.lanes.start(offer.lane)?;
         let (task, attempt, spot) = (job.task.clone(), job.attempts + 1, job.spot());
         let has_row = job.parked.is_some();
         let submitted_at = job.submitted_at;
-        running.lanes.started(offer.lane);
         let policy = self.floor.policies.get(task.task_type);
         let begun = Attempt {
             offer,
@@ -255,8 +253,8 @@ impl Owner {
             self.offer(partition, lane);
         } else if let LaneKey::Key(hash) = lane
             && let Some(running) = self.at_work(partition)
-            && !running.lanes.has(lane)
             && running.parked.keys.may_contain(&hash)
+            && !running.lanes.has(lane)
         {
             self.floor.waking.soon();
         }
@@ -275,7 +273,7 @@ impl Owner {
         };
         if policies.get(job.task.task_type).mode == Mode::Partition {
             let spot = job.spot();
-            running.lanes.started(offer.lane);
+            running.lanes.start(offer.lane);
             running.lanes.wait(offer.lane, spot);
             self.floor.wait_until(at, offer, spot);
         } else {
@@ -290,10 +288,7 @@ impl Owner {
 
     /// The state of a partition of ours that may start tasks.
     pub(super) fn at_work(&mut self, partition: i32) -> Option<&mut Running> {
-        match self.owned.partitions.get_mut(&partition)? {
-            Standing::Running(running) | Standing::Halting { running, .. } => Some(running),
-            Standing::Claiming { .. } | Standing::Stopped { .. } => None,
-        }
+        self.owned.at_work(partition)
     }
 }
 

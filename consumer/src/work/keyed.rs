@@ -4,8 +4,9 @@
 //! with the same key is on its way: it would find nothing, and the handler would run for a duplicate.
 
 use std::collections::HashMap;
+use std::hash::BuildHasherDefault;
 
-use crate::engine::{LaneKey, Spot};
+use crate::engine::{KeyHasher, LaneKey, Spot};
 
 #[derive(Debug)]
 struct Holder {
@@ -17,7 +18,7 @@ struct Holder {
 /// Keys in memory, of one partition.
 #[derive(Debug, Default)]
 pub struct Keyed {
-    holders: HashMap<[u8; 16], Holder>,
+    holders: HashMap<[u8; 16], Holder, BuildHasherDefault<KeyHasher>>,
 }
 
 impl Keyed {

@@ -141,7 +141,7 @@ async fn what_postgres_would_refuse_ends_without_harm_to_others() {
                 _ => ("text/plain", b"fine".to_vec()),
             };
             Ok::<_, TaskError>(Output {
-                content_type: content_type.into(),
+                content_type: content_type.to_owned().into(),
                 body: body.into(),
             })
         })

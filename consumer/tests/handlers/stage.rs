@@ -106,6 +106,7 @@ impl Stage {
                     seq: 99,
                 },
                 value: value.into(),
+                spans: None,
                 headers: Headers::collect(headers.into_iter()),
                 deadline_micros: event.deadline,
             }),
