@@ -12,7 +12,7 @@ use rdkafka::topic_partition_list::TopicPartitionList;
 
 use super::owner::Owner;
 use super::standing::Standing;
-use crate::engine::{Partition, Pressure};
+use crate::engine::{Charge, Partition, Pressure};
 
 impl Owner {
     /// Takes over into the budget what a partition holds and holds no longer.
@@ -21,8 +21,13 @@ impl Owner {
             return;
         };
         let (charged, refunded) = running.take_charges();
-        self.budget.charge(Partition(partition), charged);
-        if let Err(error) = self.budget.refund(Partition(partition), refunded) {
+        // Asked after each record and each batch of answers: mostly one of the two is there.
+        if charged != Charge::NONE {
+            self.budget.charge(Partition(partition), charged);
+        }
+        if refunded != Charge::NONE
+            && let Err(error) = self.budget.refund(Partition(partition), refunded)
+        {
             tracing::error!(%error, "the budget's books are wrong");
             self.budget.forget(Partition(partition));
         }
