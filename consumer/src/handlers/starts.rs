@@ -11,7 +11,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use super::task::Start;
 
 /// Most attempts that an executor takes at once.
-const SHARE_MOST: usize = 128;
+const SHARE_MOST: usize = 32;
 
 #[derive(Debug)]
 pub(super) struct Starts {
