@@ -4,15 +4,16 @@
 //! `parked_tasks.headers`: for each header the length of its name as u16, the name, the length of its value
 //! as u32, the value, all big-endian. It is read back by this module alone.
 
-use std::cell::RefCell;
+use std::cell::Cell;
 use std::sync::Arc;
 
 /// Most bytes of headers that are kept of a record; what is beyond is left out, whole headers at a time.
 pub const KEPT_BYTES: usize = 16 * 1024;
 
 thread_local! {
-    /// Where headers are put together before their length is known; never more than `KEPT_BYTES`.
-    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    /// Where headers are put together before their length is known. Taken while it is in use, so that an iterator
+    /// that collects headers itself finds another one.
+    static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
 /// Names and values, in order; a name may come more than once. A clone shares them.
@@ -22,11 +23,12 @@ pub struct Headers(Arc<[u8]>);
 impl Headers {
     /// Takes headers in their order, as long as they fit into 16 KiB.
     pub fn collect<'a>(headers: impl Iterator<Item = (&'a str, &'a [u8])>) -> Self {
-        SCRATCH.with_borrow_mut(|bytes| {
-            bytes.clear();
-            Self::append(bytes, headers);
-            Self(bytes.as_slice().into())
-        })
+        let mut bytes = SCRATCH.take();
+        bytes.clear();
+        Self::append(&mut bytes, headers);
+        let collected = Self(bytes.as_slice().into());
+        SCRATCH.set(bytes);
+        collected
     }
 
     fn append<'a>(bytes: &mut Vec<u8>, headers: impl Iterator<Item = (&'a str, &'a [u8])>) {
@@ -106,6 +108,17 @@ mod tests {
         assert_eq!(again.iter().collect::<Vec<_>>(), given);
         assert_eq!(again.get("a"), Some(b"1".as_slice()));
         assert_eq!(again.get("c"), None);
+    }
+
+    #[test]
+    fn headers_may_be_collected_while_others_are() {
+        let outer = Headers::collect(["a", "b"].into_iter().map(|name| {
+            let inner = Headers::collect([("inner", name.as_bytes())].into_iter());
+            assert_eq!(inner.text("inner"), Some(name));
+            (name, name.as_bytes())
+        }));
+        let names: Vec<&str> = outer.iter().map(|(name, _)| name).collect();
+        assert_eq!(names, ["a", "b"]);
     }
 
     #[test]
