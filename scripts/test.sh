@@ -5,8 +5,9 @@ set -euo pipefail
 
 # Tests run the binaries and the examples, so they are built first.
 cargo build --workspace --bins --examples
+# A test that hangs is a failure, said while somebody still waits for the answer.
 target/debug/devstack run --kafka "${KAFKA:-apache}" --for-tests -- \
-    cargo test --workspace "$@"
+    timeout --verbose --kill-after=1m 60m cargo test --workspace "$@"
 
 # The dashboard and the alerts once more, against a worker and a producer at work.
 target/debug/devstack run --kafka embedded -- scripts/observe.sh

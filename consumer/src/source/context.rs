@@ -227,6 +227,9 @@ impl ConsumerContext for GroupContext {
             .collect();
         let closing = self.closing.load(Ordering::Acquire);
         match error {
+            // librdkafka 2.12 drops the answer to a client that has left its group, and waits for it for ever. Its
+            // `rebalance` events may be older than that.
+            _ if closing && consumer.closed() => {}
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS if closing => {
                 let _ = consumer.incremental_assign(&TopicPartitionList::new());
             }
