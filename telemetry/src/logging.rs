@@ -4,9 +4,10 @@
 
 use std::io::{self, IsTerminal};
 
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::ParseError;
+use tracing_subscriber::filter::{ParseError, Targets};
+use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
+use tracing_subscriber::{EnvFilter, Layer, Registry};
 
 use crate::plain_fields::PlainFields;
 
@@ -54,15 +55,56 @@ pub fn init(filter: Option<&str>, format: LogFormat) -> Result<(), LoggingError>
             filter: filter.to_owned(),
             source,
         })?;
+    match targets_alone(filter) {
+        Some(targets) => begin(targets, format),
+        None => begin(parsed, format),
+    }
+}
+
+/// The filter where it asks for targets and levels only, in the one way that everybody reads alike. What is
+/// filtered by spans has to be looked after at each span that begins; this need not.
+fn targets_alone(filter: &str) -> Option<Targets> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | ':' | '=' | '-');
+    filter
+        .split(',')
+        .all(|directive| !directive.is_empty() && directive.chars().all(is_plain))
+        .then(|| filter.parse().ok())?
+}
+
+fn begin<F>(filter: F, format: LogFormat) -> Result<(), LoggingError>
+where
+    F: Layer<Registry> + Send + Sync,
+{
     let on_terminal = io::stderr().is_terminal();
-    let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(parsed)
+    let lines = tracing_subscriber::fmt::layer()
         .with_writer(io::stderr)
         .with_ansi(on_terminal);
+    let filtered = tracing_subscriber::registry().with(filter);
     match format {
-        LogFormat::Text if on_terminal => subscriber.finish().try_init()?,
-        LogFormat::Text => subscriber.fmt_fields(PlainFields).finish().try_init()?,
-        LogFormat::Json => subscriber.json().flatten_event(true).finish().try_init()?,
+        LogFormat::Text if on_terminal => filtered.with(lines).try_init()?,
+        LogFormat::Text => filtered.with(lines.fmt_fields(PlainFields)).try_init()?,
+        LogFormat::Json => filtered.with(lines.json().flatten_event(true)).try_init()?,
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::targets_alone;
+
+    #[test]
+    fn only_targets_and_levels_need_no_look_at_spans() {
+        for filter in ["info", "off", "a_b::c=debug,info", "x-y=trace"] {
+            assert!(targets_alone(filter).is_some(), "{filter}");
+        }
+        for filter in [
+            "",
+            "info,",
+            "a[span]=debug",
+            "a[{f}]=debug",
+            "info, a=debug",
+        ] {
+            assert!(targets_alone(filter).is_none(), "{filter}");
+        }
+    }
 }

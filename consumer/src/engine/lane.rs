@@ -100,6 +100,27 @@ impl<T> Entry<T> {
     }
 }
 
+/// The first task of a lane, which may start.
+#[derive(Debug)]
+pub struct First<'a, T> {
+    pub(super) task: &'a mut T,
+    pub(super) head: &'a mut Head,
+}
+
+impl<'a, T> First<'a, T> {
+    /// The task.
+    #[must_use]
+    pub const fn task(&self) -> &T {
+        self.task
+    }
+
+    /// Notes that an attempt at it runs from now on.
+    pub const fn start(self) -> &'a mut T {
+        *self.head = Head::Running;
+        self.task
+    }
+}
+
 /// The tasks of one key that are here, and what is known of those that are not.
 #[derive(Debug)]
 pub(super) struct Lane<T> {

@@ -11,7 +11,7 @@ use std::hash::BuildHasherDefault;
 use std::time::Instant;
 
 use super::key_hasher::KeyHasher;
-use super::lane::{Entry, Head, Lane, LaneKey, Laned, Placed, Resolved, Spot};
+use super::lane::{Entry, First, Head, Lane, LaneKey, Laned, Placed, Resolved, Spot};
 
 /// The lanes of one partition; see the module.
 #[derive(Debug)]
@@ -20,6 +20,8 @@ pub struct Lanes<T> {
     /// Of which something has landed since [`Lanes::busy_keys`] was asked last: what is read then may be older.
     landed: HashSet<LaneKey, BuildHasherDefault<KeyHasher>>,
     tasks: usize,
+    /// Whether some lane may have a task for [`Lanes::to_ask`].
+    some_to_ask: bool,
 }
 
 impl<T> Default for Lanes<T> {
@@ -28,6 +30,7 @@ impl<T> Default for Lanes<T> {
             lanes: HashMap::default(),
             landed: HashSet::default(),
             tasks: 0,
+            some_to_ask: false,
         }
     }
 }
@@ -102,14 +105,20 @@ impl<T: Laned> Lanes<T> {
         lane.queue.front_mut().map(|entry| &mut entry.task)
     }
 
-    /// Notes that an attempt at the lane's first task runs from now on, if it may start. Returns that task.
-    pub fn start(&mut self, key: LaneKey) -> Option<&mut T> {
+    /// The first task of a lane, if it may start, to be looked at and then started.
+    pub fn first(&mut self, key: LaneKey) -> Option<First<'_, T>> {
         let lane = self.lanes.get_mut(&key)?;
         if !lane.may_start() {
             return None;
         }
-        lane.head = Head::Running;
-        lane.queue.front_mut().map(|entry| &mut entry.task)
+        let task = &mut lane.queue.front_mut()?.task;
+        let head = &mut lane.head;
+        Some(First { task, head })
+    }
+
+    /// Notes that an attempt at the lane's first task runs from now on, if it may start. Returns that task.
+    pub fn start(&mut self, key: LaneKey) -> Option<&mut T> {
+        self.first(key).map(First::start)
     }
 
     /// The task at a spot, wherever it stands in its lane.
@@ -154,11 +163,30 @@ impl<T: Laned> Lanes<T> {
     /// Takes out a task that has ended, or that will not run. Returns it, and whether the lane's first task
     /// may start now. Whoever takes out one that was not looked up then calls [`Lanes::to_ask`].
     pub fn remove(&mut self, key: LaneKey, spot: Spot) -> Option<(T, bool)> {
+        self.take_out(key, |lane| {
+            lane.queue.iter().position(|e| e.task.spot() == spot)
+        })
+    }
+
+    /// The same for a lane's first task that has begun, after the last attempt at it: nothing is taken out where
+    /// there is no such task at this spot.
+    pub fn finish(&mut self, key: LaneKey, spot: Spot) -> Option<(T, bool)> {
+        self.take_out(key, |lane| {
+            let first = lane.queue.front().map(|e| e.task.spot());
+            (lane.head != Head::Still && first == Some(spot)).then_some(0)
+        })
+    }
+
+    fn take_out(
+        &mut self,
+        key: LaneKey,
+        place_of: impl FnOnce(&Lane<T>) -> Option<usize>,
+    ) -> Option<(T, bool)> {
         let hash_map::Entry::Occupied(mut place) = self.lanes.entry(key) else {
             return None;
         };
         let lane = place.get_mut();
-        let at = lane.queue.iter().position(|e| e.task.spot() == spot)?;
+        let at = place_of(lane)?;
         let entry = lane.queue.remove(at)?;
         self.tasks -= 1;
         if at == 0 {
@@ -170,7 +198,7 @@ impl<T: Laned> Lanes<T> {
                 Some(heir) => {
                     heir.unanswered = heir.unanswered.saturating_add(1);
                     (heir.vouches, heir.to_ask) = (true, true);
-                    lane.some_to_ask = true;
+                    (lane.some_to_ask, self.some_to_ask) = (true, true);
                 }
                 None => lane.is_unsure = true,
             }
@@ -185,11 +213,14 @@ impl<T: Laned> Lanes<T> {
     /// A task of this lane about which has to be asked, once more: whether some of its key wait in the database.
     /// Another one was to tell, and left before. Each is returned once.
     pub fn to_ask(&mut self, key: LaneKey) -> Option<Spot> {
-        let lane = self.lanes.get_mut(&key)?;
         // Asked after each task that ends, so it must not look through the lane each time.
-        if !lane.some_to_ask {
+        if !self.some_to_ask {
             return None;
         }
+        if self.lanes.is_empty() {
+            self.some_to_ask = false;
+        }
+        let lane = self.lanes.get_mut(&key).filter(|lane| lane.some_to_ask)?;
         let entry = lane.queue.iter_mut().find(|entry| entry.to_ask);
         lane.some_to_ask = entry.is_some();
         let entry = entry?;

@@ -81,7 +81,10 @@ impl Owner {
             return;
         }
         match how {
-            How::Ends => self.end_in_lane(lane, spot, Ending::Done),
+            How::Ends => {
+                let removed = self.lanes.finish(lane, spot);
+                self.end_removed(lane, removed, Ending::Done);
+            }
             How::WaitsHere(wait) | How::Parks(wait) if lane == LaneKey::Partition => {
                 self.wait_here(world, lane, spot, wait);
             }

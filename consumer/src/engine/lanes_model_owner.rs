@@ -225,7 +225,17 @@ impl Owner {
     }
 
     pub(super) fn end_in_lane(&mut self, lane: LaneKey, spot: Spot, ending: Ending) {
-        if let Some((job, next)) = self.lanes.remove(lane, spot) {
+        let removed = self.lanes.remove(lane, spot);
+        self.end_removed(lane, removed, ending);
+    }
+
+    pub(super) fn end_removed(
+        &mut self,
+        lane: LaneKey,
+        removed: Option<(Job, bool)>,
+        ending: Ending,
+    ) {
+        if let Some((job, next)) = removed {
             self.settle(lane, job, ending);
             self.lane_moved(lane, next);
         }

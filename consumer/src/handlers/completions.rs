@@ -20,7 +20,7 @@ struct Tray {
 pub struct Completions(Arc<Tray>);
 
 /// The attempts' end.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Finisher(Arc<Tray>);
 
 pub(super) fn channel() -> (Finisher, Completions) {

@@ -62,15 +62,17 @@ impl ExecutorOptions {
     }
 }
 
-/// What every attempt of a worker shares.
+/// What every attempt of a worker shares. Each executor has a copy of its own: attempts are counted there, and
+/// threads that count in one place wait for each other.
+#[derive(Clone)]
 pub(super) struct Shared {
     pub(super) registry: Arc<Registry>,
     pub(super) completions: Finisher,
     pub(super) progress: Announcer,
     pub(super) max_result_bytes: usize,
     pub(super) topic: Arc<str>,
-    starts: Starts,
-    decoders: RwLock<Arc<Decoders>>,
+    starts: Arc<Starts>,
+    decoders: Arc<RwLock<Arc<Decoders>>>,
 }
 
 impl std::fmt::Debug for Shared {
@@ -119,8 +121,8 @@ impl Executor {
             progress: announcer,
             max_result_bytes: options.max_result_bytes,
             topic: Arc::clone(&options.topic),
-            starts: Starts::new(threads),
-            decoders: RwLock::new(Arc::new(decoders)),
+            starts: Arc::new(Starts::new(threads)),
+            decoders: Arc::new(RwLock::new(Arc::new(decoders))),
         });
         for registered in shared.registry.types() {
             if let Kind::Batch(batch) = &registered.kind
@@ -142,7 +144,8 @@ impl Executor {
             return Ok(());
         };
         for _ in 0..threads {
-            let (shared, handle) = (Arc::clone(&self.shared), runtime.handle().clone());
+            let shared = Arc::new(Shared::clone(&self.shared));
+            let handle = runtime.handle().clone();
             std::thread::Builder::new()
                 .name("executor".to_owned())
                 .spawn(move || {

@@ -28,7 +28,7 @@ pub struct ProgressNote {
 pub struct ProgressNotes(UnboundedReceiver<Arc<Attempt>>);
 
 /// The attempts' end.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Announcer(UnboundedSender<Arc<Attempt>>);
 
 pub(super) fn channel() -> (Announcer, ProgressNotes) {

@@ -32,6 +32,7 @@ pub(super) struct Arrival<'a> {
     pub token: i64,
     pub timestamp_ms: i64,
     pub event: &'a TaskEventRef<'a>,
+    pub found: Found,
     pub value: Arc<[u8]>,
     pub spans: Option<Spans>,
     pub headers: Headers,
@@ -39,8 +40,7 @@ pub(super) struct Arrival<'a> {
 
 /// Makes a task in memory of a record.
 pub(super) fn admit(floor: &mut Floor, arrival: Arrival<'_>) -> Admitted {
-    let event = arrival.event;
-    let found = floor.registry.find(event.task_type);
+    let (event, found) = (arrival.event, arrival.found);
     let task_type = index_of(found);
     let mode = floor.policies.get(task_type).mode;
     let (lane, key_hash) = match (mode, event.lane_hash()) {

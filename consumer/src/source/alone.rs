@@ -120,7 +120,7 @@ impl Owner {
         } else {
             tracing::debug!(partition, offset, "running a task alone");
         }
-        match self.begin(offer, Instant::now(), true) {
+        match self.begin_alone(offer, Instant::now()) {
             Some(order) => self.floor.attempts.start(vec![order]),
             None => self.withdraw_permit(offer),
         }

@@ -26,7 +26,26 @@ const REPORTED_WAIT: Duration = Duration::from_secs(1);
 /// A frontier that is this many records behind parks what blocks it.
 const WIDE_SPAN: u64 = 100_000;
 
-/// What becomes of a task after an attempt.
+/// How an attempt failed.
+struct Failure {
+    error: String,
+    /// No other attempt will succeed.
+    is_permanent: bool,
+    /// The delay that the handler asked for.
+    after: Option<Duration>,
+}
+
+impl Failure {
+    const fn new(error: String, is_permanent: bool, after: Option<Duration>) -> Self {
+        Self {
+            error,
+            is_permanent,
+            after,
+        }
+    }
+}
+
+/// What becomes of a task after a failed attempt.
 enum After {
     End(Ending),
     Again(Duration),
@@ -48,10 +67,10 @@ impl Owner {
         let (partition, lane, spot) = (attempt.offer.partition, attempt.offer.lane, attempt.spot);
         let outcome = end.outcome(attempt.asked.map(|(why, _)| why));
         self.floor.note_attempt(attempt.task_type, outcome, took);
-        let chance = self.floor.chance();
         let policies = self.floor.policies.clone();
         let policy = policies.get(attempt.task_type);
         let stopping = self.is_stopping();
+        let chance = self.floor.chance();
         let Some(running) = self.token_mut(partition, attempt.offer.token) else {
             return;
         };
@@ -59,13 +78,29 @@ impl Owner {
             self.leave_lane(partition, attempt.offer.token, lane, spot);
             return;
         }
+        let failure = match end {
+            AttemptEnd::Success(output) => {
+                let Some((mut job, next)) = running.lanes.finish(lane, spot) else {
+                    return;
+                };
+                let task_id = job.task.task_id;
+                job.attempts += 1;
+                running.settle(lane, job, Ending::Output(Box::new(output)));
+                self.floor.reports.remove(task_id);
+                self.lane_moved(partition, lane, next);
+                return;
+            }
+            AttemptEnd::Permanent { error } => Failure::new(error, true, None),
+            AttemptEnd::Retry { error, after } => Failure::new(error, false, after),
+            AttemptEnd::Panicked { error } => Failure::new(error, false, None),
+        };
         let leaving = running.is_leaving || stopping;
         let Some(job) = running.lanes.begun_mut(lane, spot) else {
             return;
         };
         let task_id = job.task.task_id;
         job.age += took;
-        let after = decide(job, policy, attempt, end, chance);
+        let after = decide(job, policy, attempt, failure, chance);
         // Also one that was not shown itself: the wait before it may have been.
         self.floor.reports.remove(task_id);
         match after {
@@ -257,24 +292,21 @@ fn decide(
     job: &mut Job,
     policy: &Policy,
     attempt: &Attempt,
-    end: AttemptEnd,
+    failure: Failure,
     chance: f64,
 ) -> After {
     let asked = attempt.asked.map(|(why, _)| why);
     // One that was asked to stop before its handler was called is no attempt.
     let counts = u16::from(attempt.signal.began().is_some());
-    let (error, after) = match end {
-        AttemptEnd::Success(output) => {
-            job.attempts += 1;
-            return After::End(Ending::Output(Box::new(output)));
-        }
-        AttemptEnd::Permanent { error } if asked.is_none() => {
-            job.attempts += 1;
-            return After::End(dead(Reason::Permanent, error));
-        }
-        AttemptEnd::Retry { error, after } => (error, after),
-        AttemptEnd::Panicked { error } | AttemptEnd::Permanent { error } => (error, None),
-    };
+    let Failure {
+        error,
+        is_permanent,
+        after,
+    } = failure;
+    if is_permanent && asked.is_none() {
+        job.attempts += 1;
+        return After::End(dead(Reason::Permanent, error));
+    }
     match asked {
         Some(CancelReason::Requested) => {
             job.attempts += counts;

@@ -23,6 +23,7 @@ use super::stop::StopReason;
 use crate::engine::{LaneKey, Laned as _, LedgerError, Offset, Partition, Placed};
 use crate::handlers::record::record;
 use crate::handlers::{Found, Spans};
+use crate::work::attempts::Offer;
 use crate::work::job::{Job, RECORD};
 use crate::work::scout::Asked;
 
@@ -108,8 +109,7 @@ impl Owner {
             return;
         }
         let value = message.payload().unwrap_or_default();
-        let decoders = self.decoders.clone();
-        let taken = match decoders.decode(value) {
+        let taken = match self.decoders.decode(value) {
             Ok(decoded) => {
                 let event = decoded.event();
                 match self.floor.registry.find(event.task_type) {
@@ -117,8 +117,8 @@ impl Owner {
                         let ending = record(&event);
                         end_at_once(running, message, Headers::default(), 1, ending, true)
                     }
-                    Found::Record | Found::Handler(_) | Found::Nobody => {
-                        self.take_task(message, &event, Spans::of(value, &decoded))
+                    found @ (Found::Record | Found::Handler(_) | Found::Nobody) => {
+                        self.take_task(message, &event, found, Spans::of(value, &decoded))
                     }
                 }
             }
@@ -152,6 +152,7 @@ impl Owner {
         &mut self,
         message: &BorrowedMessage<'_>,
         event: &TaskEventRef<'_>,
+        found: Found,
         spans: Option<Spans>,
     ) -> Result<(), LedgerError> {
         let (partition, offset) = (message.partition(), Offset(message.offset()));
@@ -168,6 +169,7 @@ impl Owner {
                 token: running.token,
                 timestamp_ms,
                 event,
+                found,
                 value: message.payload().unwrap_or_default().into(),
                 spans,
                 headers: kept_headers(message),
@@ -212,7 +214,7 @@ impl Owner {
         // The lane knows more than the tables, as long as there is one.
         let key_may_wait = match lane {
             LaneKey::Key(hash) => {
-                !running.lanes.is_sure(lane) && running.parked.keys.may_contain(&hash)
+                running.parked.keys.may_contain(&hash) && !running.lanes.is_sure(lane)
             }
             LaneKey::Partition | LaneKey::Alone(_) => false,
         };
@@ -232,8 +234,18 @@ impl Owner {
                 key_hash: key_may_wait.then_some(job.key_hash),
             },
         });
+        let task_type = job.task.task_type;
+        let token = running.token;
         match running.lanes.push(lane, job, !ask, now) {
-            Placed::Next => self.offer(partition, lane),
+            Placed::Next if task_type == RECORD => self.offer(partition, lane),
+            Placed::Next => {
+                let offer = Offer {
+                    partition,
+                    token,
+                    lane,
+                };
+                self.floor.attempts.offer(task_type, offer);
+            }
             Placed::Waits => {
                 if let Some(question) = question {
                     self.floor.scout.ask(question);
@@ -248,8 +260,7 @@ impl Owner {
 
     /// Asks again about a task that waited for an earlier one with its deduplication key.
     pub(super) fn ask_again(&mut self, partition: i32, lane: LaneKey, spot: crate::engine::Spot) {
-        let decoders = self.decoders.clone();
-        let Some(running) = self.at_work(partition) else {
+        let Some(running) = self.owned.at_work(partition) else {
             return;
         };
         let token = running.token;
@@ -259,7 +270,7 @@ impl Owner {
         let Some(job) = running.lanes.get_mut(lane, spot) else {
             return;
         };
-        let Ok(decoded) = decoders.decode(&job.task.value) else {
+        let Ok(decoded) = self.decoders.decode(&job.task.value) else {
             return;
         };
         let dedup = job.dedup.map(|hash| (hash, decoded.event().fingerprint()));

@@ -10,16 +10,17 @@ use millrace_store::{DeadLetter, Due, Ending, ParkKind, Reason};
 use super::owner::Owner;
 use super::partition::Running;
 use crate::engine::{CAREFUL_STARTS, LaneKey, Laned as _, Mode, Permit, Spot};
-use crate::handlers::{Signal, Start};
-use crate::work::attempts::{Attempt, Offer};
+use crate::handlers::Start;
+use crate::work::attempts::Offer;
+use crate::work::floor::Objection;
 use crate::work::job::RECORD;
 
 /// How long a paused task of a type that is never parked waits until it is looked at again.
 const PAUSED_AGAIN: Duration = Duration::from_secs(1);
 /// What the last look says.
-pub(super) enum Look {
-    /// It may start beside others.
-    Start,
+enum Look {
+    /// It starts beside others.
+    Starts(Start),
     /// It may start once nothing else runs.
     Alone,
     /// Not yet: another one of its partition has to end first.
@@ -35,7 +36,7 @@ pub(super) enum Look {
 impl Owner {
     /// Queues a lane whose first task may start. A task of the stock handler ends at once.
     pub(super) fn offer(&mut self, partition: i32, lane: LaneKey) {
-        while let Some(running) = self.at_work(partition) {
+        while let Some(running) = self.owned.at_work(partition) {
             let token = running.token;
             let Some(job) = running.lanes.next(lane) else {
                 return;
@@ -51,17 +52,13 @@ impl Owner {
                 return;
             }
             let spot = job.spot();
-            let ending = match self.last_look(offer, false) {
-                Look::Start | Look::Alone | Look::Later => Ending::Payload,
-                Look::End(ending) => ending,
-                Look::PutOff => {
+            let ending = match self.floor.objection(&self.decoders, job) {
+                None => Ending::Payload,
+                Some(Objection::End(ending)) => ending,
+                Some(Objection::Paused) => {
                     self.put_off(offer);
                     return;
                 }
-                Look::Gone => return,
-            };
-            let Some(running) = self.at_work(partition) else {
-                return;
             };
             let Some((mut job, next)) = running.lanes.remove(lane, spot) else {
                 return;
@@ -101,8 +98,8 @@ impl Owner {
             .attempts
             .next(|task_type| policies.get(task_type).max_in_flight)
         {
-            match self.last_look(offer, true) {
-                Look::Start => orders.extend(self.begin(offer, now, false)),
+            match self.last_look(offer, now) {
+                Look::Starts(order) => orders.push(order),
                 Look::Alone => self.floor.careful.queue.push_back(offer),
                 Look::Later => self.floor.held.push((task_type, offer)),
                 Look::End(ending) => self.end_unstarted(offer, ending),
@@ -133,11 +130,9 @@ impl Owner {
         }
     }
 
-    /// What is to be done with a lane's first task now that its turn has come.
-    /// `runs` is false for tasks of the stock handler, which can harm nobody.
-    pub(super) fn last_look(&mut self, offer: Offer, runs: bool) -> Look {
-        let (wall, now) = (self.floor.wall_micros, self.floor.now);
-        let (controls, decoders) = (&self.floor.controls, &self.decoders);
+    /// What is to be done with a lane's first task now that its turn has come. One that may start has begun with
+    /// this answer.
+    fn last_look(&mut self, offer: Offer, now: Instant) -> Look {
         let Some(running) = self
             .owned
             .at_work(offer.partition)
@@ -145,68 +140,34 @@ impl Owner {
         else {
             return Look::Gone;
         };
-        let Some(job) = running.lanes.next(offer.lane) else {
+        let Some(first) = running.lanes.first(offer.lane) else {
             return Look::Gone;
         };
-        if controls.cancels.contains(&job.task.task_id) {
-            return Look::End(Ending::Cancelled);
+        let job = first.task();
+        match self.floor.objection(&self.decoders, job) {
+            None => {}
+            Some(Objection::End(ending)) => return Look::End(ending),
+            Some(Objection::Paused) => return Look::PutOff,
         }
-        if job
-            .task
-            .deadline_micros
-            .is_some_and(|deadline| deadline <= wall)
-        {
-            return Look::End(Ending::Expired);
-        }
-        if controls.pause_something()
-            && let Ok(decoded) = decoders.decode(&job.task.value)
-            && controls.pauses(decoded.event().task_type, decoded.event().tenant)
-        {
-            return Look::PutOff;
-        }
-        let (spot, wakes) = (job.spot(), job.wakes);
-        if !runs {
-            return Look::Start;
-        }
-        match running.careful.may_start(spot, wakes, now) {
-            Permit::Freely => Look::Start,
+        let permit = running
+            .careful
+            .may_start(job.spot(), job.wakes, self.floor.now);
+        match permit {
+            Permit::Freely => Look::Starts(self.floor.order(offer, first.start(), now, false)),
             Permit::Alone => Look::Alone,
             Permit::NotYet => Look::Later,
             Permit::SetAside => Look::End(crashed()),
         }
     }
 
-    /// Makes the order for an attempt at a lane's first task.
-    pub(super) fn begin(&mut self, offer: Offer, now: Instant, careful: bool) -> Option<Start> {
+    /// Makes the order for an attempt that runs alone, at a lane's first task.
+    pub(super) fn begin_alone(&mut self, offer: Offer, now: Instant) -> Option<Start> {
         let running = self
+            .owned
             .at_work(offer.partition)
             .filter(|r| r.token == offer.token)?;
-        let job = running.lanes.start(offer.lane)?;
-        let (task, attempt, spot) = (job.task.clone(), job.attempts + 1, job.spot());
-        let has_row = job.parked.is_some();
-        let submitted_at = job.submitted_at;
-        let policy = self.floor.policies.get(task.task_type);
-        let begun = Attempt {
-            offer,
-            spot,
-            task_type: task.task_type,
-            signal: Signal::new(),
-            started: now,
-            timeout: policy.timeout,
-            deadline_micros: task.deadline_micros,
-            long_after: (!has_row && policy.mode != Mode::Partition)
-                .then_some(policy.run_long_after),
-            asked: None,
-            is_void: false,
-            careful,
-            reported: false,
-            progress: None,
-            progress_is_new: false,
-        };
-        if attempt == 1 {
-            self.floor.note_first_start(submitted_at);
-        }
-        Some(self.floor.attempts.begin(task, attempt, begun))
+        let first = running.lanes.first(offer.lane)?;
+        Some(self.floor.order(offer, first.start(), now, true))
     }
 
     /// Ends a lane's first task, which was not started.

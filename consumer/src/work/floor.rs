@@ -4,28 +4,28 @@
 //! clock of parked tasks. The owner holds it by value and is the only one who touches it.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::BinaryHeap;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use millrace_schemas::{Day, TaskId};
+use millrace_schemas::{Day, Decoders, TaskId};
+use millrace_store::Ending;
 use millrace_store::days::Retention;
 use millrace_telemetry::{AttemptBatch, HandlerMetrics, LatencyBatch};
 use sqlx::PgPool;
 use tokio::sync::{mpsc, watch};
 
-use super::attempts::{Attempts, Offer};
+use super::attempts::{Attempt, Attempts, Offer};
+use super::careful_queue::CarefulQueue;
 use super::controls::{ControlPanel, Controls};
+use super::job::Job;
 use super::reports::Reports;
 use super::scout::Answers;
 use super::scout::Scout;
 use super::waking::{Noted, WakeClock, Woken};
-use crate::engine::Spot;
-use crate::handlers::{PolicySet, Registry, TypeIndex};
-
-/// Longest that a task which may be killing its worker waits until nothing else runs.
-const SILENCE: Duration = Duration::from_secs(5);
+use crate::engine::{Laned as _, Mode, Spot};
+use crate::handlers::{PolicySet, Registry, Signal, Start, TypeIndex};
 
 /// A retry that waits in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -100,6 +100,15 @@ pub enum News {
     },
 }
 
+/// Why a task is not to be run now.
+#[derive(Debug)]
+pub enum Objection {
+    /// It ends without being run.
+    End(Ending),
+    /// Its type or tenant is paused.
+    Paused,
+}
+
 /// What a [`Floor`] is made of.
 pub struct FloorParts {
     /// Who works on which type.
@@ -120,64 +129,6 @@ pub struct FloorParts {
     pub metrics: HandlerMetrics,
     /// How long results are kept: what is older is not run.
     pub retention: Retention,
-}
-
-/// Tasks that run one at a time, alone in the process where possible, so that a crash speaks against them only.
-#[derive(Debug, Default)]
-pub struct CarefulQueue {
-    /// Those that wait.
-    pub queue: VecDeque<Offer>,
-    /// The one whose start is being noted, or that runs.
-    pub current: Option<Offer>,
-    /// Since when the first one waits for the others to end.
-    pub since: Option<Instant>,
-    /// Whether others are let start in between.
-    pub others_first: bool,
-}
-
-impl CarefulQueue {
-    /// Whether nothing else may start now.
-    #[must_use]
-    pub fn waits_for_silence(&self) -> bool {
-        self.current.is_some() || !self.queue.is_empty()
-    }
-
-    /// Whether the first may start: nothing else runs, or it has waited long enough for that.
-    pub fn may_start(&mut self, now: Instant, nothing_runs: bool) -> bool {
-        if self.current.is_some() || self.queue.is_empty() {
-            return false;
-        }
-        let since = *self.since.get_or_insert(now);
-        let may_start = nothing_runs || now.saturating_duration_since(since) >= SILENCE;
-        if may_start {
-            self.since = None;
-        }
-        may_start
-    }
-
-    /// The partition of the current one is no longer ours.
-    pub fn forget(&mut self, gone: impl Fn(&Offer) -> bool) {
-        self.queue.retain(|offer| !gone(offer));
-        if self.queue.is_empty() {
-            self.since = None;
-        }
-        if self.current.as_ref().is_some_and(gone) {
-            self.current = None;
-            self.since = None;
-        }
-    }
-
-    /// The current one has ended.
-    pub fn ended(&mut self, partition: i32) {
-        if self
-            .current
-            .is_some_and(|offer| offer.partition == partition)
-        {
-            self.current = None;
-            self.since = None;
-            self.others_first = true;
-        }
-    }
 }
 
 impl Floor {
@@ -306,10 +257,57 @@ impl Floor {
         self.ended.record(usize::from(task_type.0), outcome, took);
     }
 
-    /// Counts how long a task has waited for its first attempt.
-    pub fn note_first_start(&mut self, submitted_at: i64) {
-        self.waits
-            .record_micros(self.wall_micros.saturating_sub(submitted_at).max(0));
+    /// What speaks against running a task now, apart from what it may do to its worker.
+    #[must_use]
+    pub fn objection(&self, decoders: &Decoders, job: &Job) -> Option<Objection> {
+        let controls = &self.controls;
+        if controls.cancels.contains(&job.task.task_id) {
+            return Some(Objection::End(Ending::Cancelled));
+        }
+        if job
+            .task
+            .deadline_micros
+            .is_some_and(|deadline| deadline <= self.wall_micros)
+        {
+            return Some(Objection::End(Ending::Expired));
+        }
+        if controls.pause_something()
+            && let Ok(decoded) = decoders.decode(&job.task.value)
+            && controls.pauses(decoded.event().task_type, decoded.event().tenant)
+        {
+            return Some(Objection::Paused);
+        }
+        None
+    }
+
+    /// The order for an attempt at a lane's first task, which is noted as in flight.
+    pub fn order(&mut self, offer: Offer, job: &Job, now: Instant, careful: bool) -> Start {
+        let task = Arc::clone(&job.task);
+        let policy = self.policies.get(task.task_type);
+        let may_be_parked = job.parked.is_none() && policy.mode != Mode::Partition;
+        let begun = Attempt {
+            offer,
+            spot: job.spot(),
+            task_type: task.task_type,
+            signal: Signal::new(),
+            started: now,
+            timeout: policy.timeout,
+            deadline_micros: task.deadline_micros,
+            long_after: may_be_parked.then_some(policy.run_long_after),
+            asked: None,
+            is_void: false,
+            careful,
+            reported: false,
+            progress: None,
+            progress_is_new: false,
+        };
+        let attempt = job.attempts + 1;
+        if attempt == 1 {
+            // How long it has waited for its first attempt.
+            let waited = self.wall_micros.saturating_sub(job.submitted_at);
+            self.waits.record_micros(waited.max(0));
+        }
+        self.attempts.begin(task, attempt, begun)
     }
 
     /// Hands what was counted to the metrics. Once a tick.

@@ -1,6 +1,7 @@
 //! Between the log and the database: tasks in memory, attempts in flight, look-ups, and the writers.
 
 pub mod attempts;
+pub mod careful_queue;
 pub mod controls;
 pub mod floor;
 pub mod flusher;
