@@ -6,7 +6,7 @@
 #   ROUNDS=n SEED=s                       make chaos: how many rounds, and what their plans are made from
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench lint chaos up down
+.PHONY: help demo test bench lint chaos foreign up down
 
 # Given on the command line or in the environment, they reach the programs as variables.
 export KAFKA BROKERS STAY ROUNDS SEED
@@ -51,10 +51,16 @@ lint: ## Format, clippy, licences, rustdoc
 	@scripts/setup.sh build
 	@scripts/lint.sh
 
-chaos: ## The laws under fire: kills, freezes, cuts; ROUNDS=30 SEED=7
+chaos: ## The laws under fire: kills, freezes, cuts; ROUNDS=30 SEED=7, then front doors for DOORS=120 seconds
 	@scripts/setup.sh build postgres kafka
 	cargo build --workspace --bins
 	target/debug/chaos
+	target/debug/chaos --front-doors $(or $(DOORS),120)
+
+foreign: ## The front door asked by clients that are not ours: grpcio, websockets, httpx-sse, Schemathesis
+	@scripts/setup.sh build postgres foreign
+	cargo build --workspace --bins
+	target/debug/devstack run --kafka embedded -- scripts/foreign.sh
 
 up: ## A stack in the background; then: . .millrace/env
 	@scripts/setup.sh build postgres $(KAFKA_NEEDS)

@@ -5,10 +5,11 @@
 #   scripts/setup.sh build postgres   … and start a private Postgres
 #   scripts/setup.sh build postgres kafka observe
 #                                     … and Apache Kafka, and run promtool's and Prometheus' checks
+#   scripts/setup.sh foreign          ask the front door with clients of others, in Python
 #
 # Missing Debian packages are installed: after a question when a person is at the terminal, at
 # once when there is none. Without root, or on another system, it says what to install and fails.
-# Needs that only some suites have (kafka, observe) do not fail: those suites then say so.
+# Needs that only some suites have (kafka, observe, foreign) do not fail: those suites then say so.
 set -euo pipefail
 
 missing=()    # Debian packages without which nothing goes
@@ -96,6 +97,12 @@ check_observe() {
     return 0
 }
 
+check_foreign() {
+    lacks python3 && want python3 "asks the front door with clients of others"
+    python3 -c 'import venv, ensurepip' 2>/dev/null || want python3-venv "keeps those clients in a folder of their own"
+    return 0
+}
+
 install() {
     local packages=("${missing[@]}" "${wanted[@]}")
     [[ ${#packages[@]} -eq 0 ]] && return 0
@@ -139,6 +146,7 @@ for part in "$@"; do
         postgres) check_postgres ;;
         kafka) check_kafka ;;
         observe) check_observe ;;
+        foreign) check_foreign ;;
         *)
             echo "setup: unknown part: $part" >&2
             exit 2

@@ -39,6 +39,7 @@
 //! the partition while the handler runs. The result is kept once, whatever happens. For effects elsewhere
 //! there are [`Context::idempotency_key`] and [`Context::fencing_token`].
 
+pub mod callbacks;
 pub mod engine;
 pub mod exit_code;
 pub mod handlers;

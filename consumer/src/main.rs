@@ -57,6 +57,7 @@ fn execute(command: &Command) -> anyhow::Result<u8> {
             Command::Pause(args) => ops::pause::pause(args).await,
             Command::Resume(args) => ops::pause::resume(args).await,
             Command::Cancel(args) => ops::cancel::run(args).await,
+            Command::Callbacks(args) => ops::callbacks::run(args).await,
             Command::Healthcheck(_) => Ok(exit::DONE),
         }
     });
@@ -80,6 +81,7 @@ fn telemetry_of(command: &Command) -> Option<&TelemetryArgs> {
         Command::Pause(args) => Some(&args.telemetry),
         Command::Resume(args) => Some(&args.place.telemetry),
         Command::Cancel(args) => Some(&args.telemetry),
+        Command::Callbacks(args) => Some(args.telemetry()),
         Command::Healthcheck(_) => None,
     }
 }

@@ -5,6 +5,7 @@
 
 use std::net::SocketAddr;
 
+use clap::builder::BoolishValueParser;
 use clap::{Args, Parser, Subcommand};
 use millrace_schemas::TaskId;
 use millrace_settings::{
@@ -13,6 +14,7 @@ use millrace_settings::{
 use millrace_store::days::Retention;
 
 use crate::handlers::PolicyArgs;
+use crate::ops::callbacks::CallbacksArgs;
 use crate::ops::dead_letters::args::DeadLettersArgs;
 use crate::source::claims::Start;
 
@@ -52,6 +54,8 @@ pub enum Command {
     Resume(ResumeArgs),
     /// Ask for a task to be cancelled. What is done stays as it is.
     Cancel(CancelArgs),
+    /// What was posted to whoever submitted tasks: list, send again, secrets, targets
+    Callbacks(CallbacksArgs),
     /// Ask a running worker whether it lives: for container health checks. Exit code 0 when it does.
     Healthcheck(HealthcheckArgs),
 }
@@ -130,6 +134,13 @@ pub struct RunArgs {
     /// created by this program; while it is missing, the copies wait.
     #[arg(long, env = "MILLRACE_DLQ_TOPIC", value_name = "NAME")]
     pub dlq_topic: Option<String>,
+    /// Let callbacks go to private and loopback addresses, too. For development, or where the network is yours.
+    #[arg(long, env = "MILLRACE_CALLBACKS_ALLOW_PRIVATE", value_parser = BoolishValueParser::new())]
+    pub callbacks_allow_private: bool,
+    /// What the waits between attempts at a callback are multiplied by: 5 s, 5 min, 30 min, 2 h, 5 h, 10 h, 14 h,
+    /// 20 h, 24 h.
+    #[arg(long, env = "MILLRACE_CALLBACKS_SCALE", value_name = "FACTOR", default_value_t = 1.0, value_parser = scale)]
+    pub callbacks_scale: f64,
     /// Most events held in memory between Kafka and Postgres; beyond it the worker reads no further.
     #[arg(long, env = "MILLRACE_MAX_IN_FLIGHT", value_name = "EVENTS", default_value_t = 60_000,
           value_parser = clap::value_parser!(u64).range(100..))]
@@ -340,4 +351,11 @@ pub struct HealthcheckArgs {
         default_value = "127.0.0.1:9464"
     )]
     pub metrics_listen: SocketAddr,
+}
+
+fn scale(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(scale) if (0.000_001..=100.0).contains(&scale) => Ok(scale),
+        _ => Err("expected a number from 0.000001 to 100".to_owned()),
+    }
 }

@@ -18,6 +18,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::callbacks::{CallbackSettings, Callbacks};
 use crate::engine::Charge;
 use crate::exit_code::{Refusal, WithCode};
 use crate::handlers::{Executor, ExecutorOptions, LOOK_AGAIN, Policies, Prepared, Registry};
@@ -162,11 +163,22 @@ pub async fn run_until(
         metrics: OutboxMetrics::new(),
     };
     let outbox = tokio::spawn(outbox.run(listening.clone()));
+    let callbacks = Callbacks::new(
+        database.clone(),
+        consumer.clone(),
+        CallbackSettings {
+            allow_private: args.callbacks_allow_private,
+            schedule_scale: args.callbacks_scale,
+        },
+        OutboxMetrics::new(),
+    )?;
+    let callbacks = tokio::spawn(callbacks.run(listening.clone()));
     let writer = || Writer::new(database.clone(), consumer.clone(), retention);
     let owner = Owner::new(settings, claims, writer, heard, gauges, health, work);
     let ending = owner.run(stop).await;
     upkeep.abort();
     following.abort();
+    callbacks.abort();
     outbox.abort();
     listening.cancel();
     let ending = ending?;

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
+use millrace_producer::door::keys::{KeysArgs, LimitsArgs, run_keys, run_limits};
+use millrace_producer::door::{ServeArgs, prepare};
 use millrace_producer::emit::{Emit, EmitArgs, Interrupt, Plan, Rejects, Report};
 use millrace_producer::{Submitter, Topic};
 use millrace_schemas::Framing;
@@ -38,6 +40,9 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Emit(Box<EmitArgs>),
+    Serve(Box<ServeArgs>),
+    Keys(KeysArgs),
+    Limits(LimitsArgs),
     Healthcheck(HealthcheckArgs),
 }
 
@@ -57,6 +62,9 @@ struct HealthcheckArgs {
 fn main() -> ExitCode {
     let ended = match Cli::parse().command {
         Command::Emit(args) => set_up_logging(&args.telemetry).and_then(|()| emit(&args)),
+        Command::Serve(args) => set_up_logging(&args.telemetry).and_then(|()| serve(*args)),
+        Command::Keys(args) => command(run_keys(&args)),
+        Command::Limits(args) => command(run_limits(&args)),
         Command::Healthcheck(args) => Ok(healthcheck(&args)),
     };
     match ended {
@@ -101,7 +109,7 @@ fn emit(args: &EmitArgs) -> anyhow::Result<u8> {
             .on_signals(|| std::process::exit(i32::from(exit::INTERRUPTED))),
     );
     let health = Health::awaiting(&["kafka"]);
-    listen(&runtime, args, &health)?;
+    listen(&runtime, &args.telemetry, &health)?;
     let connected = runtime.block_on(async {
         tokio::select! {
             connected = connect(args) => connected.map(Some),
@@ -129,8 +137,48 @@ fn emit(args: &EmitArgs) -> anyhow::Result<u8> {
     Ok(report.exit_code())
 }
 
-fn listen(runtime: &Runtime, args: &EmitArgs, health: &Health) -> anyhow::Result<()> {
-    let Some(address) = args.telemetry.metrics_listen else {
+/// Runs a command that asks the database and ends.
+fn command(command: impl Future<Output = anyhow::Result<u8>>) -> anyhow::Result<u8> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    runtime.block_on(command)
+}
+
+fn serve(args: ServeArgs) -> anyhow::Result<u8> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    let interrupt = Interrupt::default();
+    runtime.spawn(
+        interrupt
+            .clone()
+            .on_signals(|| std::process::exit(i32::from(exit::INTERRUPTED))),
+    );
+    let health = Health::awaiting(&["kafka", "database"]);
+    listen(&runtime, &args.telemetry, &health)?;
+    let ended = runtime.block_on(async {
+        let prepared = tokio::select! {
+            prepared = prepare(args) => prepared?,
+            () = interrupt.asked() => return Ok(exit::INTERRUPTED),
+        };
+        let stop = CancellationToken::new();
+        let stopping = stop.clone();
+        tokio::spawn(async move {
+            interrupt.asked().await;
+            stopping.cancel();
+        });
+        prepared.serve(health, stop).await?;
+        Ok(exit::DONE)
+    });
+    runtime.shutdown_background();
+    ended
+}
+
+fn listen(runtime: &Runtime, args: &TelemetryArgs, health: &Health) -> anyhow::Result<()> {
+    let Some(address) = args.metrics_listen else {
         return Ok(());
     };
     let served = millrace_telemetry::serve(address, health.clone(), CancellationToken::new());

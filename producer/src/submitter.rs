@@ -8,27 +8,14 @@
 
 use std::time::{Duration, Instant};
 
-use millrace_schemas::{FieldOutOfRange, Framing, TaskEventRef, encode, headers, limits};
+use millrace_schemas::{Framing, TaskEventRef};
 use rdkafka::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, PurgeConfig};
-use thiserror::Error;
 
 use crate::delivery::{Delivery, Reports};
 use crate::topic::Topic;
-
-/// What a key (1,024 bytes at most) and the record's headers add to an event's size.
-const RECORD_OVERHEAD: usize = 4096;
-
-/// What the laws ask of a producer; no setting overrides these.
-const LAWS: [(&str, &str); 4] = [
-    ("enable.idempotence", "true"),
-    ("acks", "all"),
-    ("partitioner", "murmur2_random"),
-    // The two binaries never create topics, not even by asking for one.
-    ("allow.auto.create.topics", "false"),
-];
+use crate::wire::{SubmitError, Trace, Wire, record_headers};
 
 /// Defaults for throughput within bounded memory; each can be set otherwise.
 const DEFAULTS: [(&str, &str); 5] = [
@@ -49,31 +36,10 @@ pub enum Submitted {
     Full,
 }
 
-/// Why an event cannot be submitted.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum SubmitError {
-    /// The encoded event is over the limit; bytes.
-    #[error("the event has {size} bytes, more than the {limit} allowed")]
-    TooLarge {
-        /// Bytes of the encoded event.
-        size: usize,
-        /// Bytes allowed.
-        limit: usize,
-    },
-    /// A field is out of its range: every consumer would refuse the event.
-    #[error(transparent)]
-    Field(#[from] FieldOutOfRange),
-    /// The client cannot go on; events before it are unaffected. A new submitter may.
-    #[error("the Kafka producer cannot go on: {0}")]
-    Fatal(String),
-}
-
 /// Sends task events to one topic.
 pub struct Submitter {
     producer: BaseProducer<Reports>,
-    topic: String,
-    framing: Framing,
-    max_event_bytes: usize,
+    wire: Wire,
     in_flight: u64,
     /// Reused from event to event.
     encoded: Vec<u8>,
@@ -88,38 +54,21 @@ impl Submitter {
     /// may set any librdkafka property but those that the laws fix; `max_event_bytes` bounds the
     /// encoded event. The error is the client's refusal of a setting.
     pub fn new(
-        mut settings: ClientConfig,
+        settings: ClientConfig,
         name: &str,
         topic: &Topic,
         framing: Framing,
         max_event_bytes: usize,
     ) -> Result<Self, KafkaError> {
-        for (name, value) in LAWS {
-            settings.set(name, value);
-        }
-        let message_bytes = (max_event_bytes + RECORD_OVERHEAD).to_string();
-        for (name, value) in DEFAULTS
-            .into_iter()
-            .chain([("message.max.bytes", message_bytes.as_str())])
-        {
-            if settings.get(name).is_none() {
-                settings.set(name, value);
-            }
-        }
-        // A batch over the topic's limit would be refused as a whole, good events with it.
-        if let Some(limit) = topic.max_message_bytes
-            && settings
-                .get("batch.size")
-                .and_then(|size| size.parse().ok())
-                .is_some_and(|size: usize| size > limit)
-        {
-            settings.set("batch.size", limit.to_string());
-        }
-        Ok(Submitter {
-            producer: settings.create_with_context(Reports::new())?,
+        let wire = Wire {
             topic: name.to_owned(),
             framing,
             max_event_bytes,
+        };
+        let settings = wire.settings(settings, topic, &DEFAULTS);
+        Ok(Submitter {
+            producer: settings.create_with_context(Reports::new())?,
+            wire,
             in_flight: 0,
             encoded: Vec::new(),
             timed: None,
@@ -129,7 +78,7 @@ impl Submitter {
 
     /// How events are framed on the wire.
     pub fn framing(&self) -> Framing {
-        self.framing
+        self.wire.framing
     }
 
     /// Hands an event to the client under `ticket`, by which the report on it will be known.
@@ -138,20 +87,14 @@ impl Submitter {
         event: &TaskEventRef<'_>,
         ticket: u64,
     ) -> Result<Submitted, SubmitError> {
-        limits::check(event)?;
-        self.encoded.clear();
-        encode(event, self.framing, &mut self.encoded);
-        let (size, limit) = (self.encoded.len(), self.max_event_bytes);
-        if size > limit {
-            return Err(SubmitError::TooLarge { size, limit });
-        }
+        self.wire.encode(event, &mut self.encoded)?;
         let record = BaseRecord {
-            topic: &self.topic,
+            topic: &self.wire.topic,
             partition: None,
             payload: Some(self.encoded.as_slice()),
             key: event.record_key(),
             timestamp: Some(event.submitted_at / 1000),
-            headers: Some(record_headers(event)),
+            headers: Some(record_headers(event, Trace::default())),
             // A ticket counts events in memory and fits a pointer.
             delivery_opaque: ticket as usize,
         };
@@ -164,9 +107,10 @@ impl Submitter {
         };
         match error.rdkafka_error_code() {
             Some(RDKafkaErrorCode::QueueFull) => Ok(Submitted::Full),
-            Some(RDKafkaErrorCode::MessageSizeTooLarge) => {
-                Err(SubmitError::TooLarge { size, limit })
-            }
+            Some(RDKafkaErrorCode::MessageSizeTooLarge) => Err(SubmitError::TooLarge {
+                size: self.encoded.len(),
+                limit: self.wire.max_event_bytes,
+            }),
             _ => Err(SubmitError::Fatal(
                 self.fatal_error().unwrap_or_else(|| error.to_string()),
             )),
@@ -218,27 +162,4 @@ impl Submitter {
             .fatal_error()
             .map(|(_, reason)| reason)
     }
-}
-
-fn record_headers(event: &TaskEventRef<'_>) -> OwnedHeaders {
-    let mut task_id = [0; 36];
-    let task_id: &str = event
-        .task_id
-        .as_uuid()
-        .hyphenated()
-        .encode_lower(&mut task_id);
-    let reply = if event.reply { "true" } else { "false" };
-    OwnedHeaders::new_with_capacity(3)
-        .insert(Header {
-            key: headers::TASK_ID,
-            value: Some(task_id),
-        })
-        .insert(Header {
-            key: headers::TENANT,
-            value: Some(event.tenant),
-        })
-        .insert(Header {
-            key: headers::REPLY,
-            value: Some(reply),
-        })
 }

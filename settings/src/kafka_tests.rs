@@ -5,7 +5,7 @@ use crate::error::SettingError;
 use crate::role::Role;
 
 const CONSUMER: Role<'_> = Role::Consumer { group: "workers" };
-const ROLES: [Role<'_>; 3] = [Role::Producer, CONSUMER, Role::Admin];
+const ROLES: [Role<'_>; 4] = [Role::Producer, Role::FrontDoor, CONSUMER, Role::Admin];
 
 fn args() -> KafkaArgs {
     KafkaArgs::new("localhost:9092", "tasks")

@@ -8,6 +8,8 @@
 pub enum Role<'a> {
     /// Sends task events.
     Producer,
+    /// Sends task events for callers who wait for the acknowledgement.
+    FrontDoor,
     /// Reads task events as a member of this group.
     Consumer {
         /// The group's id.
@@ -24,13 +26,19 @@ const EVERY_ROLE: [Setting; 1] = [
     ("allow.auto.create.topics", "false"),
 ];
 
-const PRODUCER: [Setting; 6] = [
+const PRODUCER: [Setting; 1] = [("linger.ms", "5")];
+
+const FRONT_DOOR: [Setting; 1] = [
+    // Long enough for neighbours to share a request, short beside the broker's own answer.
+    ("linger.ms", "1"),
+];
+
+const EVERY_PRODUCER: [Setting; 5] = [
     ("enable.idempotence", "true"),
     ("acks", "all"),
     // As Java clients partition, so that events of one key meet whoever sends them.
     ("partitioner", "murmur2_random"),
     ("compression.type", "lz4"),
-    ("linger.ms", "5"),
     // The default of 1 GiB would let a slow broker fill the memory.
     ("queue.buffering.max.kbytes", "65536"),
 ];
@@ -65,6 +73,7 @@ impl Role<'_> {
     pub(crate) fn defaults(self, consumer_protocol: bool) -> impl Iterator<Item = Setting> {
         let own: &[Setting] = match self {
             Self::Producer => &PRODUCER,
+            Self::FrontDoor => &FRONT_DOOR,
             Self::Consumer { .. } => &CONSUMER,
             Self::Admin => &[],
         };
@@ -72,12 +81,18 @@ impl Role<'_> {
             Self::Consumer { .. } if !consumer_protocol => &CLASSIC_PROTOCOL,
             _ => &[],
         };
-        EVERY_ROLE.iter().chain(own).chain(protocol).copied()
+        let sends: &[Setting] = match self {
+            Self::Producer | Self::FrontDoor => &EVERY_PRODUCER,
+            Self::Consumer { .. } | Self::Admin => &[],
+        };
+        let settings = EVERY_ROLE.iter().chain(sends).chain(own).chain(protocol);
+        settings.copied()
     }
 
     pub(crate) fn client_id(self) -> &'static str {
         match self {
             Self::Producer => "millrace-producer",
+            Self::FrontDoor => "millrace-front-door",
             Self::Consumer { .. } => "millrace-consumer",
             Self::Admin => "millrace-admin",
         }

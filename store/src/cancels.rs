@@ -14,8 +14,17 @@ use crate::trouble::Trouble;
 /// Longest name kept of a tenant or of whoever asks, in bytes.
 const NAME_BYTES: usize = 255;
 
-/// Asks for a task to be cancelled, and tells the workers. Asking again changes nothing. `tenant` is kept for
-/// people to read; whether the task is theirs is for the caller to know.
+/// A request to cancel a task.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct CancelRequest {
+    /// The task.
+    pub task: TaskId,
+    /// It counts only if the task is this tenant's; empty: whosever it is.
+    pub tenant: Box<str>,
+}
+
+/// Asks for a task to be cancelled, and tells the workers. Asking again changes nothing. With a `tenant` it counts
+/// only for a task of that tenant.
 ///
 /// # Errors
 /// When the database cannot be written; then nobody heard of it.
@@ -30,7 +39,7 @@ pub async fn request(
         "INSERT INTO task_cancels (task_id, tenant, by) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
     )
     .bind(uuid_of(task))
-    .bind(tenant.map(|tenant| storable(tenant, NAME_BYTES)))
+    .bind(storable(tenant.unwrap_or_default(), NAME_BYTES))
     .bind(storable(by, NAME_BYTES))
     .execute(&mut *transaction)
     .await?;
@@ -39,17 +48,27 @@ pub async fn request(
     Ok(())
 }
 
-/// The tasks for which a request is open, newest request first, at most `most`.
+/// The requests that are open, newest first, at most `most`.
 ///
 /// # Errors
 /// When the database cannot be read.
-pub async fn pending(connection: &mut PgConnection, most: i64) -> Result<Vec<TaskId>, Trouble> {
-    let ids: Vec<Uuid> =
-        sqlx::query_scalar("SELECT task_id FROM task_cancels ORDER BY requested_at DESC LIMIT $1")
-            .bind(most)
-            .fetch_all(connection)
-            .await?;
-    Ok(ids.into_iter().filter_map(task_id).collect())
+pub async fn pending(
+    connection: &mut PgConnection,
+    most: i64,
+) -> Result<Vec<CancelRequest>, Trouble> {
+    let rows: Vec<(Uuid, String)> = sqlx::query_as(
+        "SELECT task_id, tenant FROM task_cancels ORDER BY requested_at DESC LIMIT $1",
+    )
+    .bind(most)
+    .fetch_all(connection)
+    .await?;
+    let requests = rows.into_iter().filter_map(|(id, tenant)| {
+        Some(CancelRequest {
+            task: task_id(id)?,
+            tenant: tenant.into(),
+        })
+    });
+    Ok(requests.collect())
 }
 
 /// How many requests are open.

@@ -22,6 +22,8 @@ pub enum Purpose {
     Writer,
     /// Claims, days, positions: short statements.
     Operations,
+    /// The same few look-ups and small writes by key, very often, for callers who wait.
+    Desk,
     /// Reading for people: audits and look-ups, which may take minutes.
     Reading,
 }
@@ -31,6 +33,7 @@ impl Purpose {
         match self {
             Self::Writer => "millrace-writer",
             Self::Operations => "millrace-operations",
+            Self::Desk => "millrace-desk",
             Self::Reading => "millrace-reading",
         }
     }
@@ -38,7 +41,7 @@ impl Purpose {
     const fn statement_timeout(self) -> &'static str {
         match self {
             Self::Writer => "20s",
-            Self::Operations => "10s",
+            Self::Operations | Self::Desk => "10s",
             Self::Reading => "10min",
         }
     }
@@ -107,6 +110,13 @@ impl Database {
             ]);
         match purpose {
             Purpose::Writer => options.options([("enable_seqscan", "off"), ("jit", "off")]),
+            // Planning for the ids at hand takes several times as long as the look-up itself, and tables that grew
+            // since they were last counted would be read from end to end.
+            Purpose::Desk => options.options([
+                ("plan_cache_mode", "force_generic_plan"),
+                ("enable_seqscan", "off"),
+                ("jit", "off"),
+            ]),
             Purpose::Operations | Purpose::Reading => options,
         }
     }

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use millrace_schemas::{Day, Decoded, Decoders, Fingerprint, TaskEventRef};
+use millrace_schemas::{Day, Decoded, Decoders, Fingerprint, TaskEventRef, TaskId};
 
 use crate::books::Outcome;
 use crate::copy::{Body, ResultRow};
@@ -158,6 +158,28 @@ impl<'a> Draft<'a> {
             attempts: self.record.attempts,
             body,
         })
+    }
+
+    /// Whether it ends with this flush, under its own id.
+    fn ends(&self) -> bool {
+        match &self.fate {
+            Fate::Result | Fate::Duplicate { row: true, .. } => true,
+            Fate::Dead(letter) => letter.reason.id_is_usable(),
+            _ => false,
+        }
+    }
+
+    /// Its id, if it ends with this flush and somebody may wait for that.
+    pub(crate) fn awaited_end(&self) -> Option<TaskId> {
+        self.event()
+            .filter(|event| self.ends() && event.reply)
+            .map(|event| event.task_id)
+    }
+
+    /// The event, and where its outcome is to be posted, if it ends with this flush.
+    pub(crate) fn called_back(&self) -> Option<(TaskEventRef<'_>, &str)> {
+        let event = self.event().filter(|_| self.ends())?;
+        event.callback.map(|target| (event, target))
     }
 
     /// As what a parked task leaves the books; `None` when it stays in them, or was never in the open one.

@@ -6,10 +6,11 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use millrace_schemas::{Day, Decoders};
+use millrace_schemas::{Day, Decoders, TaskId};
 use sqlx::{Executor, PgConnection};
 
 use crate::books::{Counts, Outcome};
+use crate::callbacks;
 use crate::copy::{CopyIn, RESULT_COLUMNS};
 use crate::days::{Daily, Retention};
 use crate::dead_letters::{self, Setting};
@@ -18,6 +19,7 @@ use crate::draft::Draft;
 use crate::fate::{self, Fate};
 use crate::fence::{self, Explained, FenceLoss, Locked, Move, Open};
 use crate::look_up;
+use crate::notices;
 use crate::parking;
 use crate::position::{Consumer, Fence};
 use crate::rows::{Advance, DeadLetter, Origin, Settling};
@@ -284,7 +286,13 @@ async fn settle(
     owners.write_new(connection, locked.today).await?;
     copy_rows(connection, &target(drafts), setup, drafts, locked).await?;
     write_dead_letters(connection, setup.consumer, drafts).await?;
-    parking::write(connection, setup.consumer, drafts, locked).await
+    parking::write(connection, setup.consumer, drafts, locked).await?;
+    callbacks::write(connection, setup.consumer, drafts).await?;
+    let awaited: Vec<TaskId> = drafts.iter().filter_map(Draft::awaited_end).collect();
+    if !awaited.is_empty() {
+        notices::tell_ended(connection, &awaited).await?;
+    }
+    Ok(())
 }
 
 /// The day's own table when all rows are of one day, which spares the routing; else the parent.

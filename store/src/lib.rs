@@ -4,8 +4,11 @@
 //! and nowhere else, one table or transaction a file.
 
 pub mod allowances;
+pub mod api_keys;
 pub mod audit;
 mod books;
+pub mod callback_secrets;
+pub mod callbacks;
 mod canary;
 pub mod cancels;
 mod connection;
@@ -18,9 +21,11 @@ pub mod discard;
 mod draft;
 mod fate;
 mod fence;
+pub mod finished;
 mod flush;
 pub mod frozen;
 mod headers;
+pub mod idempotency;
 pub mod known;
 pub mod letters;
 mod look_up;

@@ -1,4 +1,4 @@
-//! Word from Postgres that something changed: a cancel request, a pause, a task to wake.
+//! Word from Postgres that something changed: a cancel request, a pause, a task to wake, tasks that ended.
 //!
 //! A notice only says "look again": what it is about stands in a table, so one that is lost costs a poll's
 //! delay and nothing else. Notices go out with the transaction that they belong to. Their channels carry the
@@ -7,11 +7,14 @@
 
 use std::time::Duration;
 
+use millrace_schemas::TaskId;
 use sqlx::postgres::PgListener;
 use sqlx::{PgConnection, Row as _};
 use tokio::time::{Instant, timeout, timeout_at};
+use uuid::Uuid;
 
 use crate::connection::Database;
+use crate::rows::uuid_of;
 use crate::trouble::Trouble;
 
 /// How long a silent connection is trusted before it is asked for a sign of life.
@@ -29,11 +32,26 @@ pub enum Notice {
     Pauses,
     /// Somebody other than the owner put tasks into `parked_tasks`, or changed when they are due.
     Parked,
+    /// Keys or limits of callers changed.
+    Access,
+    /// Tasks that somebody may wait for have ended; it names them.
+    Ended,
+}
+
+/// A notice, and the tasks that it names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Word {
+    /// What changed.
+    pub notice: Notice,
+    /// With [`Notice::Ended`]: which tasks.
+    pub tasks: Vec<TaskId>,
 }
 
 impl Notice {
-    /// Every notice there is.
-    pub const ALL: [Self; 3] = [Self::Cancels, Self::Pauses, Self::Parked];
+    /// What workers listen to.
+    pub const FOR_WORKERS: [Self; 3] = [Self::Cancels, Self::Pauses, Self::Parked];
+    /// What front doors listen to.
+    pub const FOR_DOORS: [Self; 2] = [Self::Access, Self::Ended];
 
     /// What its channel begins with.
     const fn prefix(self) -> &'static str {
@@ -41,6 +59,8 @@ impl Notice {
             Self::Cancels => "millrace_cancels_",
             Self::Pauses => "millrace_pauses_",
             Self::Parked => "millrace_parked_",
+            Self::Access => "millrace_access_",
+            Self::Ended => "millrace_ended_",
         }
     }
 }
@@ -53,8 +73,7 @@ macro_rules! channel {
     };
 }
 
-/// Sends a notice when the transaction of `connection` commits, or at once when it is in none. Not for
-/// flushes: transactions with a notice commit one after the other in the whole cluster.
+/// Sends a notice when the transaction of `connection` commits, or at once when it is in none.
 ///
 /// # Errors
 /// When the database cannot be reached; the transaction is lost then.
@@ -66,7 +85,54 @@ pub async fn tell(connection: &mut PgConnection, notice: Notice) -> Result<(), T
     Ok(())
 }
 
-/// A connection of its own that listens to all notices of the schema.
+/// Characters of an id in a notice: hexadecimal, without hyphens.
+const ID_CHARS: usize = 32;
+/// How many ids fit into one notice: Postgres takes less than 8,000 bytes.
+const IDS_PER_NOTICE: usize = 7_900 / ID_CHARS;
+
+/// Names the tasks that end with the transaction of `connection`, those that somebody may wait for. Transactions with
+/// a notice commit one after the other in the whole cluster, so a flush sends them only for such tasks, and
+/// all in one statement.
+///
+/// # Errors
+/// When the database cannot be reached; the transaction is lost then.
+pub(crate) async fn tell_ended(
+    connection: &mut PgConnection,
+    tasks: &[TaskId],
+) -> Result<(), Trouble> {
+    let texts: Vec<String> = tasks
+        .chunks(IDS_PER_NOTICE)
+        .map(|some| {
+            let mut text = String::with_capacity(some.len() * ID_CHARS);
+            for id in some {
+                let mut buffer = [0; ID_CHARS];
+                text.push_str(uuid_of(*id).simple().encode_lower(&mut buffer));
+            }
+            text
+        })
+        .collect();
+    sqlx::query(concat!(
+        "SELECT pg_notify(",
+        channel!(),
+        ", text) FROM unnest($2::text[]) AS text"
+    ))
+    .bind(Notice::Ended.prefix())
+    .bind(&texts)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// The tasks that a notice names; what is no id is left out.
+fn named(text: &str) -> Vec<TaskId> {
+    text.as_bytes()
+        .chunks_exact(ID_CHARS)
+        .filter_map(|id| Uuid::try_parse_ascii(id).ok())
+        .filter_map(|id| TaskId::from_bytes(id.into_bytes()).ok())
+        .collect()
+}
+
+/// A connection of its own that listens to notices of the schema.
 #[derive(Debug)]
 pub struct Notices {
     listener: PgListener,
@@ -80,13 +146,13 @@ impl Notices {
     ///
     /// # Errors
     /// [`Trouble::Outage`] when no connection can be had within five seconds.
-    pub async fn connect(database: &Database) -> Result<Self, Trouble> {
+    pub async fn connect(database: &Database, notices: &[Notice]) -> Result<Self, Trouble> {
         let pool = database.pool(1);
         let mut listener = PgListener::connect_with(&pool).await?;
         listener.ignore_pool_close_event(true);
         listener.eager_reconnect(false);
-        let mut channels = Vec::with_capacity(Notice::ALL.len());
-        for notice in Notice::ALL {
+        let mut channels = Vec::with_capacity(notices.len());
+        for &notice in notices {
             let row = sqlx::query(concat!("SELECT ", channel!(), " AS channel"))
                 .bind(notice.prefix())
                 .fetch_one(&mut listener)
@@ -109,7 +175,7 @@ impl Notices {
     /// # Errors
     /// [`Trouble`] when the connection broke. Notices may have been missed then: connect again, and look at
     /// the tables.
-    pub async fn next(&mut self) -> Result<Notice, Trouble> {
+    pub async fn next(&mut self) -> Result<Word, Trouble> {
         loop {
             match timeout_at(self.heard + QUIET, self.listener.try_recv()).await {
                 Ok(Ok(Some(notification))) => {
@@ -119,7 +185,13 @@ impl Notices {
                         .iter()
                         .find(|(channel, _)| channel == notification.channel());
                     if let Some((_, notice)) = found {
-                        return Ok(*notice);
+                        return Ok(Word {
+                            notice: *notice,
+                            tasks: match notice {
+                                Notice::Ended => named(notification.payload()),
+                                _ => Vec::new(),
+                            },
+                        });
                     }
                 }
                 Ok(Ok(None)) => return Err(broken("it was closed")),

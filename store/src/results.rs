@@ -10,7 +10,7 @@ use crate::position::Consumer;
 use crate::rows::uuid_of;
 use crate::trouble::Trouble;
 
-pub use crate::task_status::{StatusWord, TaskStatus, status};
+pub use crate::task_status::{ON_ITS_WAY, StatusWord, TaskStatus, status, statuses};
 
 /// All that is known of one task; absent parts are left out.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]

@@ -5,9 +5,13 @@
 //! decides nothing about the end. No row is written when a task is submitted: an id without one is told apart
 //! by its birth time and the times up to which every partition is settled.
 
-use millrace_schemas::TaskId;
+use std::collections::HashMap;
+use std::time::Duration;
+
+use millrace_schemas::{Day, TaskId};
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row};
+use uuid::Uuid;
 
 use crate::days::{self, Daily};
 use crate::position::Consumer;
@@ -64,7 +68,7 @@ impl StatusWord {
         )
     }
 
-    fn of_result(word: &str) -> Result<Self, Trouble> {
+    pub(crate) fn of_result(word: &str) -> Result<Self, Trouble> {
         [Self::Success, Self::Failed, Self::Cancelled, Self::Expired]
             .into_iter()
             .find(|status| status.as_str() == word)
@@ -119,27 +123,37 @@ impl TaskStatus {
     }
 }
 
+/// How long after its birth an event may still come into the log, as far as clocks differ: so much later than that
+/// every partition has to be settled before nobody has a task. What has an idempotency key may come at any time,
+/// under the id that stands beside the key.
+pub const ON_ITS_WAY: Duration = Duration::from_secs(20);
+
 const EVERYTHING: &str = "WITH \
-    r AS (SELECT status::text AS status, tenant, run, attempts, duplicate_of FROM task_results \
-      WHERE day = DATE '1970-01-01' + $4 AND task_id = $3), \
-    k AS (SELECT kind::text AS kind, tenant, run, attempts, \
-        to_char(CASE WHEN kind = 'delayed' THEN due_at WHEN kind IN ('retry', 'redrive') THEN \
-          (SELECT y.due_at FROM parked_keys y WHERE y.group_id = t.group_id AND y.topic = t.topic \
-             AND y.partition = t.partition AND y.key_hash = t.key_hash) END, \
-          'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"') AS due_at \
-      FROM parked_tasks t WHERE task_id = $3 AND group_id = $1 AND topic = $2 ORDER BY log_book DESC LIMIT 1), \
-    l AS (SELECT reason, tenant, run, attempts FROM dead_letters \
-      WHERE task_id = $3 AND group_id = $1 AND topic = $2 AND redriven_at IS NULL ORDER BY run DESC LIMIT 1), \
-    f AS (SELECT count(*) AS partitions, count(frontier_time) AS known, \
+    a AS (SELECT * FROM unnest($3::uuid[], $4::int[], $5::bigint[]) WITH ORDINALITY AS a(id, day, born, place)), \
+    f AS (SELECT count(*) > 0 AND count(frontier_time) = count(*) AS known, \
         (extract(epoch FROM min(frontier_time)) * 1000)::bigint AS lowest \
-      FROM partition_progress WHERE group_id = $1 AND topic = $2 \
-        AND NOT EXISTS (SELECT FROM r) AND NOT EXISTS (SELECT FROM k) AND NOT EXISTS (SELECT FROM l)) \
+      FROM partition_progress WHERE group_id = $1 AND topic = $2) \
     SELECT r.status, r.tenant AS r_tenant, r.run AS r_run, r.attempts AS r_attempts, r.duplicate_of, \
       k.kind, k.tenant AS k_tenant, k.run AS k_run, k.attempts AS k_attempts, k.due_at, \
       l.reason, l.tenant AS l_tenant, l.run AS l_run, l.attempts AS l_attempts, \
-      coalesce(f.partitions > 0 AND f.known = f.partitions AND f.lowest > $5, false) AS passed, \
-      EXISTS (SELECT FROM task_cancels WHERE task_id = $3) AS cancel_requested, pg_is_in_recovery() AS standby \
-    FROM f LEFT JOIN r ON true LEFT JOIN k ON true LEFT JOIN l ON true";
+      coalesce(f.known AND f.lowest > a.born + $6, false) \
+        AND NOT EXISTS (SELECT FROM idempotency_keys i WHERE i.task_id = a.id) AS passed, \
+      EXISTS (SELECT FROM task_cancels c WHERE c.task_id = a.id \
+        AND c.tenant IN ('', coalesce(r.tenant, k.tenant, l.tenant, c.tenant))) AS cancel_requested \
+    FROM a CROSS JOIN f \
+    LEFT JOIN LATERAL (SELECT t.status::text AS status, t.tenant, t.run, t.attempts, t.duplicate_of FROM task_results t \
+      WHERE t.day = DATE '1970-01-01' + a.day AND t.task_id = a.id) r ON true \
+    LEFT JOIN LATERAL (SELECT t.kind::text AS kind, t.tenant, t.run, t.attempts, \
+        to_char(CASE WHEN t.kind = 'delayed' THEN t.due_at WHEN t.kind IN ('retry', 'redrive') THEN \
+          (SELECT y.due_at FROM parked_keys y WHERE y.group_id = t.group_id AND y.topic = t.topic \
+             AND y.partition = t.partition AND y.key_hash = t.key_hash) END, \
+          'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"') AS due_at \
+      FROM parked_tasks t WHERE t.task_id = a.id AND t.group_id = $1 AND t.topic = $2 \
+      ORDER BY t.log_book DESC LIMIT 1) k ON true \
+    LEFT JOIN LATERAL (SELECT d.reason, d.tenant, d.run, d.attempts FROM dead_letters d \
+      WHERE d.task_id = a.id AND d.group_id = $1 AND d.topic = $2 AND d.redriven_at IS NULL \
+      ORDER BY d.run DESC LIMIT 1) l ON true \
+    ORDER BY a.place";
 
 /// How a task stands. A replica tells no progress, since that table is not replicated.
 ///
@@ -150,42 +164,95 @@ pub async fn status(
     consumer: &Consumer,
     id: TaskId,
 ) -> Result<TaskStatus, Trouble> {
-    let born = i64::try_from(id.born_ms()).unwrap_or(i64::MAX);
-    let row = sqlx::query(EVERYTHING)
+    let mut found = statuses(connection, consumer, &[id]).await?;
+    found
+        .pop()
+        .ok_or_else(|| Trouble::Outage("the look-up of a task gave no row".to_owned()))
+}
+
+/// How each of many tasks stands, in the order of their ids: as many statements as for one.
+///
+/// # Errors
+/// When the database cannot be read.
+pub async fn statuses(
+    connection: &mut PgConnection,
+    consumer: &Consumer,
+    ids: &[TaskId],
+) -> Result<Vec<TaskStatus>, Trouble> {
+    let uuids: Vec<Uuid> = ids.iter().map(|id| uuid_of(*id)).collect();
+    let days: Vec<i32> = ids
+        .iter()
+        .map(|id| id.birth_day().days_since_epoch())
+        .collect();
+    let born: Vec<i64> = ids
+        .iter()
+        .map(|id| i64::try_from(id.born_ms()).unwrap_or(i64::MAX))
+        .collect();
+    let rows = sqlx::query(EVERYTHING)
         .bind(&consumer.group)
         .bind(&consumer.topic)
-        .bind(uuid_of(id))
-        .bind(id.birth_day().days_since_epoch())
-        .bind(born)
-        .fetch_one(&mut *connection)
+        .bind(&uuids)
+        .bind(&days)
+        .bind(&born)
+        .bind(i64::try_from(ON_ITS_WAY.as_millis()).unwrap_or(i64::MAX))
+        .fetch_all(&mut *connection)
         .await?;
-    if let Some(word) = row.try_get::<Option<&str>, _>("status")? {
-        return of_result(&row, word, id);
-    }
-    let said = if row.try_get("standby")? {
-        None
-    } else {
-        said(connection, consumer, id).await?
-    };
-    let mut status = if let Some(kind) = row.try_get::<Option<&str>, _>("kind")? {
-        of_parked(&row, kind, said)?
-    } else if let Some(said) = said {
-        said
-    } else if let Some(reason) = row.try_get::<Option<&str>, _>("reason")? {
-        TaskStatus {
-            tenant: row.try_get("l_tenant")?,
-            run: row.try_get("l_run")?,
-            attempts: row.try_get("l_attempts")?,
-            ..TaskStatus::new(
-                StatusWord::Failed,
-                format!("it is a dead letter ({reason}) and has no result row"),
-            )
+    let mut open = Vec::new();
+    for (row, uuid) in rows.iter().zip(&uuids) {
+        if row.try_get::<Option<&str>, _>("status")?.is_none() {
+            open.push(*uuid);
         }
-    } else {
-        without_row(connection, id, row.try_get("passed")?).await?
-    };
-    status.cancel_requested = row.try_get("cancel_requested")?;
-    Ok(status)
+    }
+    let mut said = said(connection, consumer, &open).await?;
+    let mut oldest = Oldest::default();
+    let mut found = Vec::with_capacity(ids.len());
+    for (row, id) in rows.iter().zip(ids) {
+        if let Some(word) = row.try_get::<Option<&str>, _>("status")? {
+            found.push(of_result(row, word, *id)?);
+            continue;
+        }
+        let said = said.remove(&uuid_of(*id));
+        let mut status = if let Some(kind) = row.try_get::<Option<&str>, _>("kind")? {
+            of_parked(row, kind, said)?
+        } else if let Some(said) = said {
+            said
+        } else if let Some(reason) = row.try_get::<Option<&str>, _>("reason")? {
+            of_letter(row, reason)?
+        } else {
+            let kept = oldest.ask(connection).await?;
+            without_row(*id, row.try_get("passed")?, kept)
+        };
+        status.cancel_requested = row.try_get("cancel_requested")?;
+        found.push(status);
+    }
+    Ok(found)
+}
+
+/// The oldest day that is kept, asked for once and only where it matters.
+#[derive(Default)]
+struct Oldest(Option<Option<Day>>);
+
+impl Oldest {
+    async fn ask(&mut self, connection: &mut PgConnection) -> Result<Option<Day>, Trouble> {
+        if let Some(known) = self.0 {
+            return Ok(known);
+        }
+        let oldest = days::oldest(connection, Daily::Results).await?;
+        self.0 = Some(oldest);
+        Ok(oldest)
+    }
+}
+
+fn of_letter(row: &PgRow, reason: &str) -> Result<TaskStatus, Trouble> {
+    Ok(TaskStatus {
+        tenant: row.try_get("l_tenant")?,
+        run: row.try_get("l_run")?,
+        attempts: row.try_get("l_attempts")?,
+        ..TaskStatus::new(
+            StatusWord::Failed,
+            format!("it is a dead letter ({reason}) and has no result row"),
+        )
+    })
 }
 
 fn of_result(row: &PgRow, word: &str, id: TaskId) -> Result<TaskStatus, Trouble> {
@@ -231,47 +298,55 @@ fn of_parked(row: &PgRow, kind: &str, said: Option<TaskStatus>) -> Result<TaskSt
     })
 }
 
-/// What the task said of itself under the claim that counts now.
+/// What these tasks said of themselves under the claims that count now.
 async fn said(
     connection: &mut PgConnection,
     consumer: &Consumer,
-    id: TaskId,
-) -> Result<Option<TaskStatus>, Trouble> {
-    let row = sqlx::query(
-        "SELECT t.state, t.tenant, t.run, t.attempt, t.fraction, t.note, \
+    ids: &[Uuid],
+) -> Result<HashMap<Uuid, TaskStatus>, Trouble> {
+    let mut found = HashMap::with_capacity(ids.len());
+    if ids.is_empty() || is_replica(connection).await? {
+        return Ok(found);
+    }
+    let rows = sqlx::query(
+        "SELECT t.task_id, t.state, t.tenant, t.run, t.attempt, t.fraction, t.note, \
            to_char(t.next_attempt_at, 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"') AS next_attempt_at \
          FROM task_progress t JOIN partition_progress p USING (group_id, topic, partition, claim) \
-         WHERE t.task_id = $3 AND t.group_id = $1 AND t.topic = $2",
+         WHERE t.task_id = ANY($3) AND t.group_id = $1 AND t.topic = $2",
     )
     .bind(&consumer.group)
     .bind(&consumer.topic)
-    .bind(uuid_of(id))
-    .fetch_optional(connection)
+    .bind(ids)
+    .fetch_all(connection)
     .await?;
-    let Some(row) = row else { return Ok(None) };
-    let (status, explanation) = match row.try_get("state")? {
-        "processing" => (StatusWord::Processing, "an attempt runs"),
-        _ => (StatusWord::Retrying, "it waits for its next attempt"),
-    };
-    Ok(Some(TaskStatus {
-        tenant: row.try_get("tenant")?,
-        run: row.try_get("run")?,
-        attempts: row.try_get("attempt")?,
-        progress: row.try_get("fraction")?,
-        note: row.try_get("note")?,
-        due_at: row.try_get("next_attempt_at")?,
-        ..TaskStatus::new(status, explanation)
-    }))
+    for row in &rows {
+        let (status, explanation) = match row.try_get("state")? {
+            "processing" => (StatusWord::Processing, "an attempt runs"),
+            _ => (StatusWord::Retrying, "it waits for its next attempt"),
+        };
+        let status = TaskStatus {
+            tenant: row.try_get("tenant")?,
+            run: row.try_get("run")?,
+            attempts: row.try_get("attempt")?,
+            progress: row.try_get("fraction")?,
+            note: row.try_get("note")?,
+            due_at: row.try_get("next_attempt_at")?,
+            ..TaskStatus::new(status, explanation)
+        };
+        found.insert(row.try_get("task_id")?, status);
+    }
+    Ok(found)
+}
+
+async fn is_replica(connection: &mut PgConnection) -> Result<bool, Trouble> {
+    Ok(sqlx::query_scalar("SELECT pg_is_in_recovery()")
+        .fetch_one(connection)
+        .await?)
 }
 
 /// An id without a row: still under way, unknown, or gone with its day.
-async fn without_row(
-    connection: &mut PgConnection,
-    id: TaskId,
-    passed: bool,
-) -> Result<TaskStatus, Trouble> {
-    let oldest = days::oldest(connection, Daily::Results).await?;
-    Ok(if oldest.is_some_and(|oldest| id.birth_day() < oldest) {
+fn without_row(id: TaskId, passed: bool, oldest: Option<Day>) -> TaskStatus {
+    if oldest.is_some_and(|oldest| id.birth_day() < oldest) {
         TaskStatus::new(
             StatusWord::Gone,
             "it was born before the oldest day that is kept",
@@ -286,5 +361,5 @@ async fn without_row(
             StatusWord::Accepted,
             "not settled yet: some partition has not passed its birth time",
         )
-    })
+    }
 }

@@ -252,7 +252,8 @@ async fn to_be_ended(
            UNION ALL SELECT t.partition, t.log_book, t.\"offset\", false, NULL, \
              octet_length(t.record_value) + octet_length(t.headers) \
            FROM parked_tasks t JOIN held h USING (partition) \
-           WHERE t.group_id = $1 AND t.topic = $2 AND t.task_id = ANY($7) AND ",
+           WHERE t.group_id = $1 AND t.topic = $2 AND t.task_id = ANY($7) \
+             AND EXISTS (SELECT FROM task_cancels c WHERE c.task_id = t.task_id AND c.tenant IN ('', t.tenant)) AND ",
         is_read!(),
         "), \
          fitting AS (SELECT *, row_number() OVER w AS place, sum(size) OVER w AS used FROM found \

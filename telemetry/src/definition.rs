@@ -51,6 +51,7 @@ pub fn definitions() -> impl Iterator<Item = &'static Definition> {
         crate::database_metrics::DEFINITIONS,
         crate::broker_metrics::DEFINITIONS,
         crate::producer_metrics::DEFINITIONS,
+        crate::door_metrics::DEFINITIONS,
         crate::health::DEFINITIONS,
         crate::build_info::DEFINITIONS,
         crate::process_metrics::DEFINITIONS,

@@ -38,10 +38,12 @@ pub(crate) const DEFINITIONS: &[&Definition] = &[&PENDING, &OLDEST, &SENT, &FAIL
 pub enum OutboxKind {
     /// A copy of a dead letter, for the dead-letter topic.
     DeadLetterCopy,
+    /// The outcome of a task, posted to whoever submitted it.
+    Callback,
 }
 
 impl OutboxKind {
-    const LABELS: [&str; 1] = ["dead_letter_copy"];
+    const LABELS: [&str; 2] = ["dead_letter_copy", "callback"];
 }
 
 /// Messages, and the age of the oldest.

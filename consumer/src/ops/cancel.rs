@@ -7,7 +7,6 @@ use millrace_store::results::{self, StatusWord, TaskStatus};
 use millrace_store::{Database, Purpose, cancels};
 use sqlx::Connection as _;
 
-use super::operator;
 use crate::exit_code::WithCode;
 use crate::options::CancelArgs;
 
@@ -43,7 +42,11 @@ pub async fn run(args: &CancelArgs) -> anyhow::Result<u8> {
         status if status.is_terminal() => Answer::Done,
         StatusWord::Unknown | StatusWord::Gone => Answer::Unknown,
         _ => {
-            let by = args.by.by.clone().unwrap_or_else(operator::name);
+            let by = args
+                .by
+                .by
+                .clone()
+                .unwrap_or_else(millrace_settings::operator);
             let mut transaction = connection.begin().await?;
             cancels::request(&mut transaction, args.id, found.tenant.as_deref(), &by).await?;
             let entry = Entry {

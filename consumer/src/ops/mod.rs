@@ -1,11 +1,11 @@
 //! The commands for people: each opens what it needs, asks, prints a table or JSON, and ends.
 
 pub mod audit;
+pub mod callbacks;
 pub mod cancel;
 pub mod dead_letters;
 mod deep;
 pub mod migrate;
-mod operator;
 pub mod pause;
 mod place;
 pub mod position;

@@ -7,7 +7,6 @@ use millrace_settings::{DatabaseArgs, Format, exit};
 use millrace_store::pauses::{self, Pause, Scope};
 use millrace_store::{Database, Purpose, allowances};
 
-use super::operator;
 use super::place::Place;
 use super::print::{or_dash, rows};
 use crate::exit_code::{Refusal, WithCode};
@@ -116,7 +115,7 @@ fn named(args: &ScopeArgs) -> Option<(Scope, &str)> {
 }
 
 fn operator(given: Option<&str>) -> String {
-    given.map_or_else(operator::name, str::to_owned)
+    given.map_or_else(millrace_settings::operator, str::to_owned)
 }
 
 fn print_done(format: Format, done: &Done<'_>) -> anyhow::Result<u8> {

@@ -11,7 +11,6 @@ use millrace_store::moves::{self, ClosedBook, Move, Moved, Why, Withdrawn};
 use millrace_store::position::{self, Progress};
 use millrace_store::{Purpose, deployment};
 
-use super::operator;
 use super::place::Place;
 use super::print::{or_dash, rows};
 use crate::exit_code::Refusal;
@@ -200,7 +199,11 @@ pub async fn set(args: &PositionSetArgs) -> anyhow::Result<u8> {
     }
     let why = Why {
         reason: args.reason.clone(),
-        by: args.by.by.clone().unwrap_or_else(operator::name),
+        by: args
+            .by
+            .by
+            .clone()
+            .unwrap_or_else(millrace_settings::operator),
     };
     let consumer = place.consumer();
     let moved = match (args.dry_run, args.withdraw) {

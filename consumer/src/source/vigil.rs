@@ -99,7 +99,7 @@ impl Owner {
         for (partition, running) in self.owned.running_mut() {
             let token = running.token;
             for (lane, begun, job) in running.lanes.iter_mut() {
-                if controls.cancels.contains(&job.task.task_id) {
+                if controls.is_cancelled(&job.task) {
                     if begun {
                         running_spots.insert((partition, token, job.spot()));
                     }

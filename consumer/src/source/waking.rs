@@ -70,7 +70,7 @@ impl Owner {
         tokio::spawn(async move {
             let types: Vec<String> = controls.paused_types.iter().cloned().collect();
             let tenants: Vec<String> = controls.paused_tenants.iter().cloned().collect();
-            let cancels: Vec<TaskId> = controls.cancels.iter().copied().collect();
+            let cancels: Vec<TaskId> = controls.cancels.keys().copied().collect();
             let asked = async {
                 let mut connection = pool.acquire().await?;
                 let waking = Waking {

@@ -3,7 +3,7 @@
 //! Heard by notification, and read once a second besides, since a notification can be missed. While the
 //! database is away, what was known last stays in force.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +13,8 @@ use millrace_store::pauses::Scope;
 use millrace_store::{Database, Purpose, Trouble, cancels, pauses};
 use sqlx::PgConnection;
 use tokio::sync::{mpsc, watch};
+
+use crate::handlers::Task;
 
 /// How often the tables are read without being told to.
 const EVERY: Duration = Duration::from_secs(1);
@@ -26,8 +28,8 @@ pub struct Controls {
     pub paused_types: HashSet<String>,
     /// Tenants of whom nothing is started.
     pub paused_tenants: HashSet<String>,
-    /// Tasks to be cancelled, if they are not done.
-    pub cancels: HashSet<TaskId>,
+    /// Tasks to be cancelled, if they are not done, with the tenants that ask; empty: whosever it is.
+    pub cancels: HashMap<TaskId, Vec<Box<str>>>,
 }
 
 impl Controls {
@@ -35,6 +37,15 @@ impl Controls {
     #[must_use]
     pub fn pauses(&self, task_type: &str, tenant: &str) -> bool {
         self.paused_types.contains(task_type) || self.paused_tenants.contains(tenant)
+    }
+
+    /// Whether somebody who may asks for this task to be cancelled.
+    #[must_use]
+    pub fn is_cancelled(&self, task: &Task) -> bool {
+        self.cancels.get(&task.task_id).is_some_and(|tenants| {
+            let mut tenants = tenants.iter().map(|tenant| &**tenant);
+            tenants.any(|tenant| tenant.is_empty() || tenant == &*task.tenant)
+        })
     }
 
     /// Whether something is paused.
@@ -100,21 +111,18 @@ async fn watch_once(
     ended: &mut mpsc::UnboundedReceiver<Vec<TaskId>>,
     told: &mut bool,
 ) -> Result<(), Trouble> {
-    let mut notices = Notices::connect(database).await?;
+    let mut notices = Notices::connect(database, &Notice::FOR_WORKERS).await?;
     let mut connection = database.connect(Purpose::Operations).await?;
     let mut every = tokio::time::interval(EVERY);
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             _ = every.tick() => {}
-            notice = notices.next() => match notice? {
-                Notice::Cancels | Notice::Pauses => {}
-                Notice::Parked => {
-                    if hints.send(()).is_err() {
-                        return Ok(());
-                    }
-                    continue;
+            word = notices.next() => if word?.notice == Notice::Parked {
+                if hints.send(()).is_err() {
+                    return Ok(());
                 }
+                continue;
             },
             tasks = ended.recv() => match tasks {
                 Some(tasks) => cancels::forget(&mut connection, &tasks).await?,
@@ -142,6 +150,9 @@ async fn read(connection: &mut PgConnection) -> Result<Controls, Trouble> {
         };
     }
     let pending = cancels::pending(connection, MOST_CANCELS).await?;
-    controls.cancels = pending.into_iter().collect();
+    for request in pending {
+        let tenants = controls.cancels.entry(request.task).or_default();
+        tenants.push(request.tenant);
+    }
     Ok(controls)
 }

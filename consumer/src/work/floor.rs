@@ -261,7 +261,7 @@ impl Floor {
     #[must_use]
     pub fn objection(&self, decoders: &Decoders, job: &Job) -> Option<Objection> {
         let controls = &self.controls;
-        if controls.cancels.contains(&job.task.task_id) {
+        if controls.is_cancelled(&job.task) {
             return Some(Objection::End(Ending::Cancelled));
         }
         if job

@@ -24,7 +24,8 @@ use super::rejects::Rejects;
 use super::rows::{Finished, Message, Reading, Rows};
 use super::summary::Summary;
 use crate::delivery::Delivery;
-use crate::submitter::{SubmitError, Submitted, Submitter};
+use crate::submitter::{Submitted, Submitter};
+use crate::wire::SubmitError;
 
 /// Media type of every payload.
 const CONTENT_TYPE: &str = "application/json";

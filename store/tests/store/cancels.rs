@@ -2,11 +2,19 @@
 
 use std::time::Duration;
 
+use millrace_schemas::TaskId;
 use millrace_store::cancels;
 use millrace_store::notices::{Notice, Notices};
 
+use crate::aside::{ordered, retries, wake_with};
 use crate::events::{born_in_days, event};
 use crate::world::World;
+
+/// The tasks of the open requests, newest first.
+pub async fn pending(connection: &mut sqlx::PgConnection, most: i64) -> Vec<TaskId> {
+    let requests = cancels::pending(connection, most).await.unwrap();
+    requests.into_iter().map(|request| request.task).collect()
+}
 
 #[tokio::test]
 async fn finding_18_a_cancel_is_a_request_that_is_heard_and_writes_no_end() {
@@ -16,7 +24,9 @@ async fn finding_18_a_cancel_is_a_request_that_is_heard_and_writes_no_end() {
     world
         .land(&mut writer, &mut owner, std::slice::from_ref(&done))
         .await;
-    let mut listener = Notices::connect(&world.database).await.unwrap();
+    let mut listener = Notices::connect(&world.database, &Notice::FOR_WORKERS)
+        .await
+        .unwrap();
     let mut connection = world.operations().await;
 
     for id in [waiting.task_id, done.task_id, waiting.task_id] {
@@ -24,7 +34,10 @@ async fn finding_18_a_cancel_is_a_request_that_is_heard_and_writes_no_end() {
             .await
             .unwrap();
         let heard = tokio::time::timeout(Duration::from_secs(1), listener.next()).await;
-        assert_eq!(heard.expect("within a second").unwrap(), Notice::Cancels);
+        assert_eq!(
+            heard.expect("within a second").unwrap().notice,
+            Notice::Cancels
+        );
     }
 
     assert_eq!(
@@ -34,23 +47,17 @@ async fn finding_18_a_cancel_is_a_request_that_is_heard_and_writes_no_end() {
     );
     let status = "SELECT status::text FROM task_results";
     assert_eq!(world.text(status).await.as_deref(), Some("success"));
-    let pending = cancels::pending(&mut connection, 10).await.unwrap();
+    let found = pending(&mut connection, 10).await;
     assert_eq!(
-        pending,
+        found,
         [done.task_id, waiting.task_id],
         "newest first, each once"
     );
-    assert_eq!(
-        cancels::pending(&mut connection, 1).await.unwrap(),
-        [done.task_id]
-    );
+    assert_eq!(pending(&mut connection, 1).await, [done.task_id]);
     cancels::forget(&mut connection, &[waiting.task_id])
         .await
         .unwrap();
-    assert_eq!(
-        cancels::pending(&mut connection, 10).await.unwrap(),
-        [done.task_id]
-    );
+    assert_eq!(pending(&mut connection, 10).await, [done.task_id]);
 }
 
 #[tokio::test]
@@ -73,9 +80,35 @@ async fn requests_go_when_their_task_is_done_or_older_than_any_result_can_be() {
         .await;
     assert_eq!(cancels::count(&mut connection).await.unwrap(), 4);
     assert_eq!(cancels::sweep(&mut connection).await.unwrap(), 3);
-    assert_eq!(
-        cancels::pending(&mut connection, 10).await.unwrap(),
-        [open.task_id]
-    );
+    assert_eq!(pending(&mut connection, 10).await, [open.task_id]);
     assert_eq!(cancels::sweep(&mut connection).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn a_request_of_another_tenant_neither_counts_nor_stands_in_the_way() {
+    let world = World::new("cancel_tenants").await;
+    let (mut writer, mut owner) = (world.writer(), world.claim(0).await);
+    let task = ordered("a");
+    let batch = vec![retries(0, &task, 600)];
+    world.land_records(&mut writer, &mut owner, batch).await;
+    let mut connection = world.operations().await;
+    let cancelled = async |connection: &mut sqlx::PgConnection, tenant: &str| {
+        cancels::request(connection, task.task_id, Some(tenant), "ann")
+            .await
+            .unwrap();
+        let asked: &'static [TaskId] = vec![task.task_id].leak();
+        let found = wake_with(&world, &owner, |waking| waking.cancels = asked).await;
+        found.cancelled.len()
+    };
+    assert_eq!(cancelled(&mut connection, "somebody else").await, 0);
+    assert_eq!(cancelled(&mut connection, &task.tenant).await, 1);
+    assert_eq!(pending(&mut connection, 9).await.len(), 2);
+    cancels::forget(&mut connection, &[task.task_id])
+        .await
+        .unwrap();
+    assert_eq!(
+        cancelled(&mut connection, "").await,
+        1,
+        "whoever runs the workers"
+    );
 }

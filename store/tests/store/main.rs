@@ -10,9 +10,11 @@
     reason = "a test stops at the first surprise"
 )]
 
+mod api_keys;
 mod aside;
 mod audit;
 mod books;
+mod callbacks;
 mod canary;
 mod cancels;
 mod careful;
@@ -22,8 +24,10 @@ mod days;
 mod dedup;
 mod ends;
 mod events;
+mod finished;
 mod frozen;
 mod history;
+mod idempotency;
 mod identity;
 mod json;
 mod known;

@@ -18,6 +18,7 @@ async fn heard(listener: &mut Notices) -> Notice {
         .await
         .expect("a notice within a second")
         .unwrap()
+        .notice
 }
 
 async fn names(world: &World) -> Vec<(Scope, String)> {
@@ -30,7 +31,9 @@ async fn names(world: &World) -> Vec<(Scope, String)> {
 async fn a_pause_is_set_heard_and_lifted_once_however_often_it_is_asked_for() {
     let world = World::new("pauses").await;
     let mut connection = world.operations().await;
-    let mut listener = Notices::connect(&world.database).await.unwrap();
+    let mut listener = Notices::connect(&world.database, &Notice::FOR_WORKERS)
+        .await
+        .unwrap();
 
     assert!(
         pauses::set(
@@ -103,10 +106,14 @@ async fn notices_of_a_schema_with_the_longest_name_are_heard_there_and_nowhere_e
     let (url, kept) = (own.url.clone(), own.schema.clone());
     let long = World::at(url.clone(), name.clone(), None).await;
     let other = World::at(url.clone(), neighbour.clone(), None).await;
-    let mut here = Notices::connect(&long.database).await.unwrap();
-    let mut there = Notices::connect(&other.database).await.unwrap();
+    let mut here = Notices::connect(&long.database, &Notice::FOR_WORKERS)
+        .await
+        .unwrap();
+    let mut there = Notices::connect(&other.database, &Notice::FOR_WORKERS)
+        .await
+        .unwrap();
     let mut connection = long.operations().await;
-    for notice in Notice::ALL {
+    for notice in Notice::FOR_WORKERS {
         notices::tell(&mut connection, notice).await.unwrap();
         assert_eq!(heard(&mut here).await, notice);
     }
@@ -121,7 +128,9 @@ async fn notices_of_a_schema_with_the_longest_name_are_heard_there_and_nowhere_e
 #[tokio::test]
 async fn a_notice_is_sent_with_its_transaction_and_not_before() {
     let world = World::new("notice_tx").await;
-    let mut listener = Notices::connect(&world.database).await.unwrap();
+    let mut listener = Notices::connect(&world.database, &Notice::FOR_WORKERS)
+        .await
+        .unwrap();
     let mut connection = world.operations().await;
     let mut undone = sqlx::Connection::begin(&mut connection).await.unwrap();
     notices::tell(&mut undone, Notice::Parked).await.unwrap();
@@ -135,7 +144,9 @@ async fn a_notice_is_sent_with_its_transaction_and_not_before() {
 #[tokio::test]
 async fn a_listener_whose_connection_broke_says_so() {
     let world = World::new("notice_cut").await;
-    let mut listener = Notices::connect(&world.database).await.unwrap();
+    let mut listener = Notices::connect(&world.database, &Notice::FOR_WORKERS)
+        .await
+        .unwrap();
     let pids = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE query LIKE 'LISTEN%' AND query LIKE '%";
     assert_eq!(world.number(&format!("{pids}{}%'", world.schema)).await, 1);
     let end = tokio::time::timeout(DEADLINE, listener.next())
@@ -151,7 +162,9 @@ async fn a_partition_is_allowed_to_go_on_up_to_an_offset_of_its_log() {
     let allow = allowances::allow(&mut connection, &world.consumer, 0, 50, "ann").await;
     assert!(!allow.unwrap(), "no partition, nothing to allow");
     world.claim(0).await;
-    let mut listener = Notices::connect(&world.database).await.unwrap();
+    let mut listener = Notices::connect(&world.database, &Notice::FOR_WORKERS)
+        .await
+        .unwrap();
     for until in [50, 70] {
         assert!(
             allowances::allow(&mut connection, &world.consumer, 0, until, "ann")

@@ -1,7 +1,10 @@
 //! What is known of one task.
 
-use millrace_schemas::{TaskEvent, TaskId};
-use millrace_store::results::{TaskReport, report};
+use std::time::Duration;
+
+use millrace_schemas::{Fingerprint, TaskEvent, TaskId};
+use millrace_store::idempotency::{self, Named, Terms};
+use millrace_store::results::{ON_ITS_WAY, TaskReport, report};
 
 use crate::events::{born_in_days, event, keyed, saying};
 use crate::world::World;
@@ -63,10 +66,13 @@ async fn finding_20_an_id_without_a_row_is_accepted_until_every_partition_has_pa
     let born = i64::try_from(id.born_ms()).unwrap();
     let mut connection = world.operations().await;
     assert_eq!(about(&world, id).await.status, "accepted");
+    // An event may be on its way for a while after its birth.
+    let passed = born + i64::try_from(ON_ITS_WAY.as_millis()).unwrap();
     for (held, time, status) in [
-        (first, born + 1, "accepted"),
-        (second, born - 1, "accepted"),
-        (second, born + 1, "unknown"),
+        (first, passed + 1, "accepted"),
+        (second, born + 1, "accepted"),
+        (second, passed, "accepted"),
+        (second, passed + 1, "unknown"),
     ] {
         let idle = [(held.partition, held.fence, time)];
         millrace_store::position::refresh_frontier(&mut connection, &world.consumer, &idle)
@@ -74,6 +80,33 @@ async fn finding_20_an_id_without_a_row_is_accepted_until_every_partition_has_pa
             .unwrap();
         assert_eq!(about(&world, id).await.status, status);
     }
+}
+
+#[tokio::test]
+async fn an_id_that_stands_beside_an_idempotency_key_may_come_at_any_time() {
+    let world = World::new("named_id").await;
+    let held = world.claim(0).await;
+    let mut connection = world.operations().await;
+    let request = Named {
+        tenant: "acme".into(),
+        key: "order-1".into(),
+        task_id: event().task_id,
+        fingerprint: Fingerprint([1; 16]),
+    };
+    let terms = Terms {
+        lease: Duration::from_secs(15),
+        window: Duration::from_secs(86_400),
+    };
+    idempotency::take(&mut connection, std::slice::from_ref(&request), terms)
+        .await
+        .unwrap();
+    let long_after = i64::try_from(request.task_id.born_ms()).unwrap() + 3_600_000;
+    let idle = [(held.partition, held.fence, long_after)];
+    millrace_store::position::refresh_frontier(&mut connection, &world.consumer, &idle)
+        .await
+        .unwrap();
+    assert_eq!(about(&world, request.task_id).await.status, "accepted");
+    assert_eq!(about(&world, event().task_id).await.status, "unknown");
 }
 
 #[tokio::test]

@@ -259,6 +259,10 @@ async fn finding_15_a_deadline_ends_a_follower_and_a_request_ends_any_without_wa
     ];
     world.land_records(&mut writer, &mut owner, batch).await;
     let cancels = [head.task_id];
+    let mut connection = world.operations().await;
+    millrace_store::cancels::request(&mut connection, head.task_id, None, "ann")
+        .await
+        .unwrap();
     let claims = [millrace_store::parked::HeldPartition {
         partition: 0,
         claim: owner.fence.claim,
@@ -273,7 +277,6 @@ async fn finding_15_a_deadline_ends_a_follower_and_a_request_ends_any_without_wa
         most_tasks: 100,
         most_bytes: 1_000_000,
     };
-    let mut connection = world.operations().await;
     let woken = parked::wake(&mut connection, &world.consumer, &waking)
         .await
         .unwrap();

@@ -9,6 +9,7 @@ use millrace_store::{
     Counts, End, FenceLoss, Outcome, ParkKind, Trouble, cancels, operations_log, position,
 };
 
+use crate::cancels::pending;
 use crate::events::{event, events, keyed, raw};
 use crate::status::park;
 use crate::world::{World, flush_of, records, share};
@@ -121,10 +122,7 @@ async fn finding_16_a_withdrawn_range_goes_from_every_table_and_its_book_begins_
     );
     assert_eq!(row.counts, Counts::default());
     assert_eq!(world.findings().await, Vec::<String>::new());
-    assert_eq!(
-        cancels::pending(&mut connection, 9).await.unwrap(),
-        [tasks[0].task_id]
-    );
+    assert_eq!(pending(&mut connection, 9).await, [tasks[0].task_id]);
     let heights = position::highest_ever(&mut connection, &world.consumer)
         .await
         .unwrap();

@@ -55,6 +55,7 @@ fn the_whole_pipeline_is_there() {
         "migrate",
         "producer",
         "worker",
+        "door",
         "prometheus",
         "grafana",
     ] {

@@ -57,6 +57,7 @@ fn every_alert_fires_when_it_should_and_not_before() {
             "rules",
             "millrace_test.yml",
             "millrace_work_test.yml",
+            "millrace_door_test.yml",
         ],
         "docker/prometheus/rules",
     );

@@ -84,7 +84,8 @@ fn an_alert_text_names_only_labels_that_the_alert_has() {
 #[test]
 fn every_alert_has_a_test() {
     let tests = read("docker/prometheus/rules/millrace_test.yml")
-        + &read("docker/prometheus/rules/millrace_work_test.yml");
+        + &read("docker/prometheus/rules/millrace_work_test.yml")
+        + &read("docker/prometheus/rules/millrace_door_test.yml");
     for rule in queries::of_rules() {
         let line = format!("alertname: {}\n", rule.alert);
         assert!(tests.contains(&line), "no promtool test of {}", rule.alert);

@@ -2,9 +2,9 @@
 
 use millrace_telemetry::{
     AttemptOutcome, BrokerErrorKind, BrokerMetrics, ClaimResult, ConsumerMetrics,
-    DatabaseErrorKind, DatabaseMetrics, EmitMetrics, HandlerMetrics, Health, LatencyBatch,
-    OutboxKind, OutboxMetrics, Outcome, PartitionMetrics, PolicyMetrics, Pressure, RebalanceEvent,
-    RedoPath, build_info, serve,
+    DatabaseErrorKind, DatabaseMetrics, DoorMetrics, DoorOutcome, DoorRoute, EmitMetrics,
+    HandlerMetrics, Health, LatencyBatch, OutboxKind, OutboxMetrics, Outcome, PartitionMetrics,
+    PolicyMetrics, Pressure, RebalanceEvent, RedoPath, build_info, serve,
 };
 use std::net::SocketAddr;
 use std::sync::OnceLock;
@@ -51,6 +51,7 @@ struct Process {
     database: DatabaseMetrics,
     broker: BrokerMetrics,
     emit: EmitMetrics,
+    door: DoorMetrics,
 }
 
 impl Process {
@@ -69,6 +70,7 @@ impl Process {
             database: DatabaseMetrics::new(),
             broker: BrokerMetrics::new(),
             emit: EmitMetrics::new("tasks"),
+            door: DoorMetrics::new(),
         }
     }
 
@@ -79,6 +81,7 @@ impl Process {
         self.wait();
         self.flush();
         self.emit();
+        self.take_requests();
     }
 
     fn consume(&mut self) {
@@ -166,6 +169,8 @@ impl Process {
         self.outbox.backlog(pending);
         self.outbox.sent(OutboxKind::DeadLetterCopy, 3);
         self.outbox.failed(OutboxKind::DeadLetterCopy, 1);
+        self.outbox.sent(OutboxKind::Callback, 2);
+        self.outbox.failed(OutboxKind::Callback, 1);
     }
 
     fn flush(&self) {
@@ -211,5 +216,28 @@ impl Process {
         let mut latencies = LatencyBatch::default();
         latencies.record(Duration::from_millis(7));
         self.emit.acknowledge_latencies(&mut latencies);
+    }
+
+    fn take_requests(&self) {
+        for (route, status) in [
+            (DoorRoute::Submit, 202),
+            (DoorRoute::SubmitMany, 200),
+            (DoorRoute::Status, 200),
+            (DoorRoute::Result, 404),
+            (DoorRoute::Cancel, 503),
+            (DoorRoute::Watch, 101),
+            (DoorRoute::Other, 304),
+        ] {
+            self.door.answered(route, status, TURN / 25);
+        }
+        for outcome in [
+            DoorOutcome::Accepted,
+            DoorOutcome::Repeated,
+            DoorOutcome::Refused,
+            DoorOutcome::Unknown,
+        ] {
+            self.door.tasks(outcome, 5);
+        }
+        self.door.standing(30, 20_000, 12);
     }
 }

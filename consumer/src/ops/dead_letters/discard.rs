@@ -10,7 +10,6 @@ use super::args::DiscardArgs;
 use super::choice::Choice;
 use super::tables::Tables;
 use super::tally::Tally;
-use crate::ops::operator;
 
 /// Discards the chosen letters and prints the counts.
 ///
@@ -20,7 +19,7 @@ pub async fn run(args: &DiscardArgs) -> anyhow::Result<u8> {
     let tables = Tables::new(&args.tables)?;
     let mut reading = tables.database.connect(Purpose::Reading).await?;
     let mut choice = Choice::new(&args.choice, &mut reading).await?;
-    let by = args.by.clone().unwrap_or_else(operator::name);
+    let by = args.by.clone().unwrap_or_else(millrace_settings::operator);
     let terms = Terms {
         by: &by,
         reason: &args.because,

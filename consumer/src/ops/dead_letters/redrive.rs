@@ -20,7 +20,6 @@ use super::choice::Choice;
 use super::decoders;
 use super::tables::Tables;
 use super::tally::Tally;
-use crate::ops::operator;
 
 /// Letters in one transaction: it holds the partition's row, so it has to be short.
 const BATCH: usize = 100;
@@ -38,7 +37,7 @@ pub async fn run(args: &RedriveArgs) -> anyhow::Result<u8> {
     let mut reading = tables.database.connect(Purpose::Reading).await?;
     let mut choice = Choice::new(&args.choice, &mut reading).await?;
     let decoders = decoders::known(args.framing, &mut reading).await?;
-    let by = args.by.clone().unwrap_or_else(operator::name);
+    let by = args.by.clone().unwrap_or_else(millrace_settings::operator);
     let terms = Terms {
         by: &by,
         max_redrives: args.max_redrives,

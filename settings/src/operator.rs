@@ -2,7 +2,7 @@
 
 /// The person at the terminal, behind `sudo` too, and the machine's name.
 #[must_use]
-pub fn name() -> String {
+pub fn operator() -> String {
     let user = ["SUDO_USER", "USER", "LOGNAME"]
         .iter()
         .find_map(|name| std::env::var(name).ok().filter(|user| !user.is_empty()))

@@ -1,0 +1,114 @@
+//! The front door's gRPC: the same tasks, tenants, names and limits as by HTTP, on the same port.
+//!
+//! `millrace.v1.Tasks`, with the health and reflection services beside it. Refusals become status codes, each with the
+//! stable name of its problem in the metadata.
+
+mod convert;
+mod refusal;
+mod service;
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, Response, header};
+use axum::middleware::Next;
+use millrace_telemetry::DoorRoute;
+use tokio::sync::watch;
+use tonic::service::Routes;
+use tonic::{Code, Status};
+use tower::ServiceExt as _;
+
+use self::service::Service;
+use super::state::Door;
+use crate::v1::tasks_server::TasksServer;
+
+/// The description of the services, for reflection.
+const DESCRIPTION: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/tasks.bin"));
+
+/// All services. `ready` decides what the health service says.
+///
+/// # Errors
+/// The description of the services does not fit them, which is a defect.
+pub(crate) fn routes(
+    door: Arc<Door>,
+    mut ready: watch::Receiver<bool>,
+) -> Result<Routes, tonic_reflection::server::Error> {
+    let most = door.bounds.body_bytes;
+    let (reporter, health) = tonic_health::server::health_reporter();
+    tokio::spawn(async move {
+        loop {
+            if *ready.borrow_and_update() {
+                reporter.set_serving::<TasksServer<Service>>().await;
+            } else {
+                reporter.set_not_serving::<TasksServer<Service>>().await;
+            }
+            if ready.changed().await.is_err() {
+                return;
+            }
+        }
+    });
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(DESCRIPTION)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    let tasks = TasksServer::new(Service::new(door)).max_decoding_message_size(most);
+    Ok(Routes::new(tasks)
+        .add_service(health)
+        .add_service(reflection().build_v1()?)
+        // Many tools still speak the older version only.
+        .add_service(reflection().build_v1alpha()?)
+        .prepare())
+}
+
+/// Whether a request is a call of gRPC.
+pub(crate) fn is_call(request: &Request<Body>) -> bool {
+    let kind = request.headers().get(header::CONTENT_TYPE);
+    kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
+}
+
+/// Sends calls of gRPC to their services, and everything else on.
+pub(crate) async fn divert(
+    State(routes): State<Routes>,
+    request: Request<Body>,
+    next: Next,
+) -> Response<Body> {
+    if !is_call(&request) {
+        return next.run(request).await;
+    }
+    match routes.oneshot(request).await {
+        Ok(response) => {
+            let mut response = response.map(Body::new);
+            refusal::name(response.headers_mut());
+            response
+        }
+        Err(never) => match never {},
+    }
+}
+
+/// The route of a call, as metrics name it.
+pub(crate) fn route(path: &str) -> DoorRoute {
+    match path.strip_prefix("/millrace.v1.Tasks/") {
+        Some("Submit") => DoorRoute::Submit,
+        Some("SubmitStream") => DoorRoute::SubmitMany,
+        Some("Get") => DoorRoute::Status,
+        Some("Wait") => DoorRoute::Result,
+        Some("Watch") => DoorRoute::Watch,
+        Some("Cancel") => DoorRoute::Cancel,
+        _ => DoorRoute::Other,
+    }
+}
+
+/// The status that HTTP would have for how a call was answered; of one that ends later, for its begin.
+pub(crate) fn status(headers: &HeaderMap) -> u16 {
+    let Some(status) = Status::from_header_map(headers) else {
+        return 200;
+    };
+    match status.code() {
+        Code::Ok => 200,
+        Code::Internal | Code::DataLoss => 500,
+        Code::Unknown | Code::Unavailable | Code::DeadlineExceeded => 503,
+        _ => 400,
+    }
+}

@@ -1,0 +1,253 @@
+//! `millrace.v1.Tasks`.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::{Stream, StreamExt as _, stream};
+use tokio::sync::mpsc;
+use tonic::metadata::{KeyAndValueRef, MetadataMap};
+use tonic::{Request, Response, Status, Streaming};
+
+use millrace_schemas::TaskId;
+use millrace_store::api_keys::Scope;
+
+use crate::door::following::{NEWS_WAITING, follow, most_followed};
+use crate::door::gate::{Caller, Stay};
+use crate::door::http::{api_key, trace};
+use crate::door::intake::TraceContext;
+use crate::door::refusal::{Kind, Refusal};
+use crate::door::state::Door;
+
+use super::{convert, refusal};
+use crate::v1::submit_stream_response::Answer;
+use crate::v1::tasks_server::Tasks;
+use crate::v1::{
+    CancelRequest, GetRequest, SubmitRequest, SubmitResponse, SubmitStreamResponse, TaskState,
+    WaitRequest, WatchRequest,
+};
+
+/// Longest wait in one call.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+/// Tasks of a stream that are handed over together at most.
+const TASKS_AT_ONCE: usize = 500;
+/// Such groups on their way at a time.
+const GROUPS_AT_ONCE: usize = 4;
+
+/// The service of one front door.
+pub(crate) struct Service {
+    door: Arc<Door>,
+}
+
+impl Service {
+    pub(super) fn new(door: Arc<Door>) -> Self {
+        Self { door }
+    }
+
+    /// Who calls, if they may do this.
+    fn caller(&self, metadata: &MetadataMap, scope: Scope) -> Result<(Caller, Stay), Refusal> {
+        let headers = headers(metadata);
+        let caller = self.door.gate.admit(api_key(&headers)?)?;
+        caller.needs(scope)?;
+        let stay = caller.stay()?;
+        Ok((caller, stay))
+    }
+}
+
+/// The metadata that is text, as headers of HTTP.
+fn headers(metadata: &MetadataMap) -> axum::http::HeaderMap {
+    metadata
+        .iter()
+        .filter_map(|entry| match entry {
+            KeyAndValueRef::Ascii(name, value) => Some((
+                name.as_str().parse().ok()?,
+                axum::http::HeaderValue::from_bytes(value.as_bytes()).ok()?,
+            )),
+            KeyAndValueRef::Binary(..) => None,
+        })
+        .collect()
+}
+
+fn id(text: &str) -> Result<TaskId, Refusal> {
+    text.parse().map_err(|error| {
+        Refusal::new(Kind::NotFound, format!("no task has this id: {error}")).at("task_id")
+    })
+}
+
+type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl Tasks for Service {
+    async fn submit(
+        &self,
+        request: Request<SubmitRequest>,
+    ) -> Result<Response<SubmitResponse>, Status> {
+        let (caller, _stay) = self.caller(request.metadata(), Scope::Submit)?;
+        let trace = trace(&headers(request.metadata()));
+        let left = convert::left(request.metadata());
+        let raw = convert::raw(request.into_inner(), left)?;
+        let submission = raw.into_submission(caller.tenant(), Door::now(), trace)?;
+        let (task_id, _) = self.door.submit(&caller, submission, None).await?;
+        Ok(Response::new(SubmitResponse {
+            task_id: task_id.to_string(),
+        }))
+    }
+
+    type SubmitStreamStream = Answers<SubmitStreamResponse>;
+
+    async fn submit_stream(
+        &self,
+        request: Request<Streaming<SubmitRequest>>,
+    ) -> Result<Response<Self::SubmitStreamStream>, Status> {
+        let (caller, stay) = self.caller(request.metadata(), Scope::Submit)?;
+        let trace = trace(&headers(request.metadata()));
+        let left = convert::left(request.metadata());
+        let groups = request.into_inner().ready_chunks(TASKS_AT_ONCE);
+        let door = self.door.clone();
+        let answers = groups
+            .map(move |group| hand_over(door.clone(), caller.clone(), trace.clone(), left, group))
+            .buffered(GROUPS_AT_ONCE)
+            .flat_map(stream::iter)
+            .enumerate()
+            .map(move |(index, answer)| {
+                // The stream counts among its tenant's requests until it has ended.
+                let _stay = &stay;
+                answer.map(|answer| SubmitStreamResponse {
+                    index: index as u64,
+                    answer: Some(answer),
+                })
+            });
+        Ok(Response::new(Box::pin(answers)))
+    }
+
+    async fn get(&self, request: Request<GetRequest>) -> Result<Response<TaskState>, Status> {
+        let (caller, _stay) = self.caller(request.metadata(), Scope::Read)?;
+        let id = id(&request.into_inner().task_id)?;
+        let standing = self.door.settled(&caller, id, None).await?;
+        let state = convert::state(&self.door, id, &standing).await?;
+        Ok(Response::new(state))
+    }
+
+    async fn wait(&self, request: Request<WaitRequest>) -> Result<Response<TaskState>, Status> {
+        let (caller, _stay) = self.caller(request.metadata(), Scope::Read)?;
+        let left = convert::left(request.metadata());
+        let request = request.into_inner();
+        let id = id(&request.task_id)?;
+        let wait = request
+            .timeout
+            .and_then(|timeout| timeout.try_into().ok())
+            .unwrap_or(LONGEST_WAIT)
+            .min(LONGEST_WAIT)
+            // The answer has to be there before the call's own time is over.
+            .min(left.map_or(LONGEST_WAIT, |left| left.mul_f64(0.9)));
+        let standing = self.door.settled(&caller, id, Some(wait)).await?;
+        let state = convert::state(&self.door, id, &standing).await?;
+        Ok(Response::new(state))
+    }
+
+    type WatchStream = Answers<TaskState>;
+
+    async fn watch(
+        &self,
+        request: Request<WatchRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        let (caller, stay) = self.caller(request.metadata(), Scope::Read)?;
+        let texts = request.into_inner().task_ids;
+        if texts.is_empty() {
+            return Err(Refusal::bad("task_ids", "expected ids of tasks").into());
+        }
+        most_followed(&self.door, texts.len())?;
+        let mut ids = texts
+            .iter()
+            .map(|text| {
+                text.parse::<TaskId>()
+                    .map_err(|error| Refusal::bad("task_ids", format!("{text:?}: {error}")))
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        ids.sort_unstable();
+        ids.dedup();
+        let open = self.door.streams.clone().try_acquire_owned().map_err(|_| {
+            Refusal::new(Kind::Unavailable, "too many streams are open at present")
+                .after(Duration::from_secs(5))
+        })?;
+        let (news, receiver) = mpsc::channel(NEWS_WAITING);
+        for id in ids {
+            let tenant = caller.tenant().into();
+            tokio::spawn(follow(self.door.clone(), tenant, id, None, news.clone()));
+        }
+        drop(news);
+        let door = self.door.clone();
+        let states = stream::unfold(
+            (receiver, door, (open, stay)),
+            async |(mut receiver, door, place)| {
+                let told = receiver.recv().await?;
+                let state = match &told.seen {
+                    Ok(standing) => convert::state(&door, told.id, standing).await,
+                    // The others are followed on.
+                    Err(refusal) => Ok(convert::refused(told.id, refusal.clone())),
+                };
+                Some((state.map_err(Status::from), (receiver, door, place)))
+            },
+        );
+        Ok(Response::new(Box::pin(states)))
+    }
+
+    async fn cancel(&self, request: Request<CancelRequest>) -> Result<Response<TaskState>, Status> {
+        let (caller, _stay) = self.caller(request.metadata(), Scope::Cancel)?;
+        let id = id(&request.into_inner().task_id)?;
+        let standing = self.door.cancel(&caller, id).await?;
+        let state = convert::state(&self.door, id, &standing).await?;
+        Ok(Response::new(state))
+    }
+}
+
+/// Hands over a group of a stream; an answer for each, in order.
+async fn hand_over(
+    door: Arc<Door>,
+    caller: Caller,
+    trace: TraceContext,
+    left: Option<Duration>,
+    group: Vec<Result<SubmitRequest, Status>>,
+) -> Vec<Result<Answer, Status>> {
+    let now = Door::now();
+    let mut answers = Vec::with_capacity(group.len());
+    let mut good = Vec::new();
+    let mut places = Vec::new();
+    let refused = |why: Refusal| Ok(Answer::Problem(why.into()));
+    for (place, request) in group.into_iter().enumerate() {
+        let request = match request {
+            Ok(request) => request,
+            // The stream broke off: nothing comes after this.
+            Err(status) => {
+                let ours = refusal::of_library(status.code());
+                answers.push(Err(ours.map_or(status, Status::from)));
+                break;
+            }
+        };
+        let submission = convert::raw(request, left)
+            .and_then(|raw| raw.into_submission(caller.tenant(), now, trace.clone()));
+        match submission {
+            Ok(submission) => {
+                good.push(submission);
+                places.push(place);
+                answers.push(refused(Refusal::kafka_is_behind()));
+            }
+            Err(refusal) => answers.push(refused(refusal)),
+        }
+    }
+    let sent = match caller.spend(good.len()) {
+        Ok(()) if good.is_empty() => Ok(Vec::new()),
+        Ok(()) => door.intake.submit_all(good).await,
+        Err(refusal) => Err(refusal),
+    };
+    let sent = sent.unwrap_or_else(|refusal| vec![Err(refusal); places.len()]);
+    for (place, answer) in places.into_iter().zip(sent) {
+        if let Some(slot) = answers.get_mut(place) {
+            *slot = match answer {
+                Ok(id) => Ok(Answer::TaskId(id.to_string())),
+                Err(refusal) => refused(refusal),
+            };
+        }
+    }
+    answers
+}

@@ -1,0 +1,349 @@
+//! `POST /v1/tasks`: many tasks, as a JSON array or as a stream of NDJSON lines; an answer for each, in order.
+//!
+//! A stream is worked on while it arrives: lines go to Kafka as they come, and answers flow back meanwhile. Memory
+//! holds some hundred lines, however long the stream is.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use axum::response::IntoResponse;
+use bytes::{Bytes, BytesMut};
+use futures_util::stream;
+use http_body_util::BodyExt as _;
+use serde::Serialize;
+use serde_json::value::RawValue;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use utoipa::ToSchema;
+
+use millrace_schemas::TaskId;
+use millrace_store::api_keys::Scope;
+
+use crate::door::body;
+use crate::door::gate::Caller;
+use crate::door::intake::{Submission, TraceContext};
+use crate::door::json_text::is_json;
+use crate::door::refusal::{Kind, Refusal};
+use crate::door::state::Door;
+
+use super::openapi::TaskSchema;
+use super::problem::Problem;
+use super::request;
+use super::submit::unencoded;
+use super::view::json;
+
+/// Lines of a stream that are handed over together at most.
+const LINES_AT_ONCE: usize = 500;
+/// Answers that may wait for a client that reads slowly.
+const ANSWERS_WAITING: usize = 4;
+
+/// The answer for one task of many.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+pub(crate) enum ItemAnswer {
+    /// It was accepted.
+    Accepted {
+        /// Its id, a UUIDv7.
+        task_id: String,
+        /// Always `accepted`.
+        status: &'static str,
+    },
+    /// It was not, or nobody knows.
+    Refused {
+        /// Always `refused`, or `unknown`.
+        status: &'static str,
+        /// What was wrong.
+        error: Problem,
+    },
+}
+
+impl From<Result<TaskId, Refusal>> for ItemAnswer {
+    fn from(answer: Result<TaskId, Refusal>) -> Self {
+        match answer {
+            Ok(id) => Self::Accepted {
+                task_id: id.to_string(),
+                status: "accepted",
+            },
+            Err(refusal) => Self::Refused {
+                status: match refusal.kind {
+                    Kind::OutcomeUnknown => "unknown",
+                    _ => "refused",
+                },
+                error: Problem::from(&refusal),
+            },
+        }
+    }
+}
+
+/// The answers for many tasks.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Answers {
+    /// How many were accepted.
+    pub accepted: usize,
+    /// One for each task, in their order.
+    pub items: Vec<ItemAnswer>,
+}
+
+/// Hand over many tasks
+///
+/// A JSON array is answered as a whole: 202 when all were accepted, 207 when some were not. A stream of NDJSON is answered
+/// by a stream of NDJSON, line by line while it arrives. Each task may carry an `idempotency_key` of its own.
+#[utoipa::path(
+    post, path = "/v1/tasks", tag = "tasks",
+    request_body(content(
+        (Vec<TaskSchema> = "application/json"),
+        (String = "application/x-ndjson"),
+    )),
+    responses(
+        (status = 202, description = "All were accepted", body = Answers),
+        (status = 207, description = "Some were not: each item says so", body = Answers),
+        (status = 200, description = "To a stream: an answer for each line", body = String, content_type = "application/x-ndjson"),
+        (status = "4XX", description = "Refused as a whole", body = Problem, content_type = "application/problem+json"),
+        (status = 500, description = "A defect of the front door", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "Not possible at present", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+pub(crate) async fn many(
+    State(door): State<Arc<Door>>,
+    headers: HeaderMap,
+    sent: Body,
+) -> Result<Response<Body>, Refusal> {
+    let caller = door.gate.admit(request::api_key(&headers)?)?;
+    caller.needs(Scope::Submit)?;
+    let stay = caller.stay()?;
+    unencoded(&headers)?;
+    if headers.contains_key(&request::IDEMPOTENCY_KEY) {
+        return Err(Refusal::bad(
+            "Idempotency-Key",
+            "many tasks are many requests: give each its own idempotency_key",
+        ));
+    }
+    let trace = request::trace(&headers);
+    let content_type = request::text(&headers, &header::CONTENT_TYPE)?.unwrap_or_default();
+    if is_ndjson(content_type) {
+        let (answers, receiver) = mpsc::channel::<Bytes>(ANSWERS_WAITING);
+        tokio::spawn(async move {
+            let _stay = stay;
+            Lines::new(door, caller, trace).run(sent, answers).await;
+        });
+        let lines = stream::unfold(receiver, async |mut receiver| {
+            let line = receiver.recv().await?;
+            Some((Ok::<_, Infallible>(line), receiver))
+        });
+        let mut response = Response::new(Body::from_stream(lines));
+        response.headers_mut().insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/x-ndjson"),
+        );
+        return Ok(response);
+    }
+    if !is_json(content_type) {
+        return Err(Refusal::new(
+            Kind::UnsupportedMediaType,
+            "expected a JSON array (application/json) or a stream of lines (application/x-ndjson)",
+        )
+        .at("Content-Type"));
+    }
+    let bounds = door.bounds;
+    let read = request::read(sent, bounds.bulk_bytes, bounds.body_patience, &door.bodies).await?;
+    let items: Vec<&RawValue> = serde_json::from_slice(&read.bytes)
+        .map_err(|error| Refusal::bad("", format!("expected an array of tasks: {error}")))?;
+    if items.len() > bounds.bulk_tasks {
+        return Err(Refusal::new(
+            Kind::TooLarge,
+            format!(
+                "{} tasks in one array are more than the {} allowed: send a stream of lines instead",
+                items.len(),
+                bounds.bulk_tasks
+            ),
+        ));
+    }
+    caller.spend(items.len())?;
+    let texts = items.iter().map(|item| item.get().as_bytes());
+    let parsed = parse(&door, &caller, &trace, texts);
+    drop(items);
+    let answers = hand_over(&door, parsed).await?;
+    let accepted = answers.iter().filter(|answer| answer.is_ok()).count();
+    let all = accepted == answers.len();
+    let body = Answers {
+        accepted,
+        items: answers.into_iter().map(ItemAnswer::from).collect(),
+    };
+    let status = if all {
+        StatusCode::ACCEPTED
+    } else {
+        StatusCode::MULTI_STATUS
+    };
+    Ok((status, json(&body)).into_response())
+}
+
+fn is_ndjson(content_type: &str) -> bool {
+    let essence = content_type.split(';').next().unwrap_or_default().trim();
+    [
+        "application/x-ndjson",
+        "application/ndjson",
+        "application/jsonl",
+    ]
+    .iter()
+    .any(|known| essence.eq_ignore_ascii_case(known))
+}
+
+/// Many tasks that were read: what can be sent, and what was refused at once.
+struct Parsed {
+    /// One for each task; those of good ones are filled in when Kafka has answered.
+    answers: Vec<Result<TaskId, Refusal>>,
+    good: Vec<Submission>,
+    /// Where the good ones stand.
+    places: Vec<usize>,
+}
+
+fn parse<'t>(
+    door: &Door,
+    caller: &Caller,
+    trace: &TraceContext,
+    texts: impl Iterator<Item = &'t [u8]>,
+) -> Parsed {
+    let now = Door::now();
+    let mut parsed = Parsed {
+        answers: Vec::new(),
+        good: Vec::new(),
+        places: Vec::new(),
+    };
+    for (place, text) in texts.enumerate() {
+        let task = if text.len() > door.bounds.body_bytes {
+            Err(body::too_large(door.bounds.body_bytes))
+        } else {
+            body::parse(text)
+                .and_then(body::TaskBody::into_raw)
+                .and_then(|raw| raw.into_submission(caller.tenant(), now, trace.clone()))
+        };
+        match task {
+            Ok(submission) => {
+                parsed.places.push(place);
+                parsed.good.push(submission);
+                parsed.answers.push(Err(Refusal::kafka_is_behind()));
+            }
+            Err(refusal) => parsed.answers.push(Err(refusal)),
+        }
+    }
+    parsed
+}
+
+/// Hands over what can be sent, and answers for each task in their order.
+async fn hand_over(
+    door: &Door,
+    mut parsed: Parsed,
+) -> Result<Vec<Result<TaskId, Refusal>>, Refusal> {
+    if !parsed.good.is_empty() {
+        let sent = door.intake.submit_all(parsed.good).await?;
+        for (place, answer) in parsed.places.into_iter().zip(sent) {
+            if let Some(slot) = parsed.answers.get_mut(place) {
+                *slot = answer;
+            }
+        }
+    }
+    Ok(parsed.answers)
+}
+
+/// A stream of lines on its way in.
+struct Lines {
+    door: Arc<Door>,
+    caller: Caller,
+    trace: TraceContext,
+    /// What has arrived and is not handed over yet.
+    pending: BytesMut,
+}
+
+impl Lines {
+    fn new(door: Arc<Door>, caller: Caller, trace: TraceContext) -> Self {
+        Self {
+            door,
+            caller,
+            trace,
+            pending: BytesMut::new(),
+        }
+    }
+
+    async fn run(mut self, mut sent: Body, answers: mpsc::Sender<Bytes>) {
+        let patience = self.door.bounds.body_patience;
+        loop {
+            let frame = match timeout(patience, sent.frame()).await {
+                Ok(Some(Ok(frame))) => frame,
+                Ok(None) => break,
+                Ok(Some(Err(_))) => return,
+                Err(_) => {
+                    let why = format!(
+                        "no line came for {} s: the stream ends here",
+                        patience.as_secs()
+                    );
+                    let refusal = Refusal::new(Kind::BadRequest, why);
+                    let _ = answers.send(line(Err(refusal))).await;
+                    return;
+                }
+            };
+            if let Ok(data) = frame.into_data() {
+                self.pending.extend_from_slice(&data);
+            }
+            if !self.hand_over_whole_lines(&answers).await {
+                return;
+            }
+        }
+        // The last line needs no end.
+        if !self.pending.is_empty() {
+            self.pending.extend_from_slice(b"\n");
+            self.hand_over_whole_lines(&answers).await;
+        }
+    }
+
+    /// Hands over the lines that are whole. False when nobody reads the answers any more, or a line is too long.
+    async fn hand_over_whole_lines(&mut self, answers: &mpsc::Sender<Bytes>) -> bool {
+        while let Some(end) = memchr::memrchr(b'\n', &self.pending) {
+            let whole = self.pending.split_to(end + 1).freeze();
+            for some in lines_of(&whole).chunks(LINES_AT_ONCE) {
+                if !self.hand_over(some, answers).await {
+                    return false;
+                }
+            }
+        }
+        if self.pending.len() > self.door.bounds.body_bytes {
+            let refusal = body::too_large(self.door.bounds.body_bytes);
+            let _ = answers.send(line(Err(refusal))).await;
+            return false;
+        }
+        true
+    }
+
+    async fn hand_over(&self, lines: &[&[u8]], answers: &mpsc::Sender<Bytes>) -> bool {
+        let done = match self.caller.spend(lines.len()) {
+            Ok(()) => {
+                let texts = lines.iter().copied();
+                let parsed = parse(&self.door, &self.caller, &self.trace, texts);
+                hand_over(&self.door, parsed).await
+            }
+            Err(refusal) => Err(refusal),
+        };
+        let done = done.unwrap_or_else(|refusal| vec![Err(refusal); lines.len()]);
+        let mut text = Vec::with_capacity(done.len() * 80);
+        for answer in done {
+            text.extend_from_slice(&line(answer));
+        }
+        answers.send(text.into()).await.is_ok()
+    }
+}
+
+/// The lines of a text that hold anything.
+fn lines_of(text: &[u8]) -> Vec<&[u8]> {
+    text.split(|byte| *byte == b'\n')
+        .map(<[u8]>::trim_ascii)
+        .filter(|line| !line.is_empty())
+        .collect()
+}
+
+fn line(answer: Result<TaskId, Refusal>) -> Bytes {
+    let mut text = serde_json::to_vec(&ItemAnswer::from(answer)).unwrap_or_default();
+    text.push(b'\n');
+    text.into()
+}

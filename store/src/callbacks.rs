@@ -1,0 +1,356 @@
+//! Outcomes that are to be posted to whoever submitted the task: written by the flush that ends it, sent by workers.
+//!
+//! A row is there exactly when its task has ended, so none is forgotten and none is sent for what never happened.
+//! Whoever takes a row pushes its time ahead, so two workers do not send the same one in normal running, and one
+//! that dies leaves it to the next.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use millrace_schemas::TaskId;
+use sqlx::{Connection, PgConnection, Row};
+use uuid::Uuid;
+
+use crate::draft::Draft;
+use crate::operations_log::{self, Entry};
+use crate::position::Consumer;
+use crate::rows::{storable, uuid_of};
+use crate::trouble::Trouble;
+
+/// Longest error kept of an attempt, in bytes.
+const ERROR_BYTES: usize = 1_000;
+
+/// A callback that is ours to send until its lease ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Callback {
+    /// The row's number.
+    pub id: i64,
+    /// The task that ended.
+    pub task_id: TaskId,
+    /// 0, and one more with each redrive of the task.
+    pub run: i16,
+    /// Whose task it is.
+    pub tenant: String,
+    /// Where to post.
+    pub target: String,
+    /// Attempts before this one, since it was written or sent again by command.
+    pub attempts: i32,
+    /// What to sign with, the newest first; none: it cannot be sent.
+    pub secrets: Vec<String>,
+    /// Whether the target said that it wants no more.
+    pub is_disabled: bool,
+    /// Host and port of the target.
+    pub host: String,
+    /// When it stops being ours, by the database's clock.
+    pub until: DateTime<Utc>,
+}
+
+/// How an attempt ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attempted {
+    /// The callback's number.
+    pub id: i64,
+    /// [`Callback::until`].
+    pub until: DateTime<Utc>,
+    /// The target's answer, if there was one.
+    pub status_code: Option<u16>,
+    /// What went wrong.
+    pub error: Option<String>,
+    /// How long it took.
+    pub took: Duration,
+    /// What follows.
+    pub next: Next,
+}
+
+/// What follows an attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// It was delivered.
+    Delivered,
+    /// Another attempt after this time.
+    Again(Duration),
+    /// It was the last attempt.
+    GiveUp,
+    /// The target wants no more: nothing of the tenant is sent there any more.
+    Disable,
+}
+
+/// Writes a row for each task that ends with this flush and wants to be told of.
+pub(crate) async fn write(
+    connection: &mut PgConnection,
+    consumer: &Consumer,
+    drafts: &[Draft<'_>],
+) -> Result<(), Trouble> {
+    let (mut ids, mut runs, mut tenants, mut targets) = (vec![], vec![], vec![], vec![]);
+    for draft in drafts {
+        if let Some((event, target)) = draft.called_back() {
+            ids.push(uuid_of(event.task_id));
+            runs.push(draft.record.run());
+            tenants.push(event.tenant.to_owned());
+            targets.push(target.to_owned());
+        }
+    }
+    if ids.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(
+        "INSERT INTO callbacks (group_id, topic, task_id, run, tenant, target) \
+         SELECT $1, $2, * FROM unnest($3::uuid[], $4::smallint[], $5::text[], $6::text[]) \
+         ON CONFLICT (task_id, run) DO NOTHING",
+    )
+    .bind(&consumer.group)
+    .bind(&consumer.topic)
+    .bind(&ids)
+    .bind(&runs)
+    .bind(&tenants)
+    .bind(&targets)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Takes due callbacks for as long as `lease`, the longest due first, at most `most`, none to the hosts in `without`.
+///
+/// # Errors
+/// When the database cannot be written; those that were taken meanwhile become due again by themselves.
+pub async fn take(
+    connection: &mut PgConnection,
+    consumer: &Consumer,
+    most: usize,
+    lease: Duration,
+    without: &[String],
+) -> Result<Vec<Callback>, Trouble> {
+    let rows = sqlx::query(
+        "WITH due AS (SELECT id FROM callbacks WHERE due_at <= clock_timestamp() AND group_id = $1 AND topic = $2 \
+             AND lower(split_part(target, '/', 3)) <> ALL ($5) \
+           ORDER BY due_at, id LIMIT $3 FOR UPDATE SKIP LOCKED), \
+         taken AS (UPDATE callbacks c SET due_at = clock_timestamp() + make_interval(secs => $4) FROM due \
+           WHERE c.id = due.id RETURNING c.*) \
+         SELECT t.id, t.task_id, t.run, t.tenant, t.target, lower(split_part(t.target, '/', 3)) AS host, \
+           t.due_at AS until, t.attempts - t.former AS attempts, \
+           coalesce((SELECT array_agg(s.secret ORDER BY s.created_at DESC, s.id) FROM callback_secrets s \
+             WHERE s.tenant = t.tenant AND s.revoked_at IS NULL), '{}') AS secrets, \
+           EXISTS (SELECT FROM callback_targets_disabled d WHERE d.tenant = t.tenant AND d.target = t.target) AS is_disabled \
+         FROM taken t ORDER BY t.id",
+    )
+    .bind(&consumer.group)
+    .bind(&consumer.topic)
+    .bind(i64::try_from(most).unwrap_or(i64::MAX))
+    .bind(lease.as_secs_f64())
+    .bind(without)
+    .fetch_all(connection)
+    .await?;
+    let mut taken = Vec::with_capacity(rows.len());
+    for row in &rows {
+        let id: Uuid = row.try_get("task_id")?;
+        taken.push(Callback {
+            id: row.try_get("id")?,
+            task_id: TaskId::from_bytes(id.into_bytes())
+                .map_err(|error| Trouble::Refused(format!("an id in callbacks: {error}")))?,
+            run: row.try_get("run")?,
+            tenant: row.try_get("tenant")?,
+            target: row.try_get("target")?,
+            attempts: row.try_get("attempts")?,
+            secrets: row.try_get("secrets")?,
+            is_disabled: row.try_get("is_disabled")?,
+            host: row.try_get("host")?,
+            until: row.try_get("until")?,
+        });
+    }
+    Ok(taken)
+}
+
+/// Makes callbacks that were taken and not tried due again.
+///
+/// # Errors
+/// When the database cannot be written; they become due by themselves at the end of their lease.
+pub async fn give_back(
+    connection: &mut PgConnection,
+    callbacks: &[Callback],
+) -> Result<(), Trouble> {
+    if callbacks.is_empty() {
+        return Ok(());
+    }
+    let ids: Vec<i64> = callbacks.iter().map(|callback| callback.id).collect();
+    let until: Vec<DateTime<Utc>> = callbacks.iter().map(|callback| callback.until).collect();
+    sqlx::query(
+        "UPDATE callbacks c SET due_at = clock_timestamp() FROM unnest($1::bigint[], $2::timestamptz[]) AS a(id, until) \
+         WHERE c.id = a.id AND c.due_at = a.until",
+    )
+    .bind(ids)
+    .bind(until)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Keeps how attempts ended, and what follows. What is no longer ours, since its lease ended or a command made it due
+/// again, is left as it is.
+///
+/// # Errors
+/// When the database cannot be written: the callbacks become due at the end of their lease, and those that were
+/// delivered are delivered again, under the same id.
+pub async fn attempted(
+    connection: &mut PgConnection,
+    attempts: &[Attempted],
+) -> Result<(), Trouble> {
+    let mut transaction = connection.begin().await?;
+    for one in attempts {
+        let (wait, outcome) = match one.next {
+            Next::Again(wait) => (Some(wait.as_secs_f64()), None),
+            Next::Delivered => (None, Some("delivered")),
+            Next::GiveUp => (None, Some("given_up")),
+            Next::Disable => (None, Some("disabled")),
+        };
+        sqlx::query(
+            "WITH done AS (UPDATE callbacks SET attempts = attempts + 1, outcome = $2, \
+               due_at = clock_timestamp() + make_interval(secs => $3) \
+               WHERE id = $1 AND due_at = $7 RETURNING id, attempts, tenant, target), \
+             off AS (INSERT INTO callback_targets_disabled (tenant, target) SELECT tenant, target FROM done \
+               WHERE $2 = 'disabled' ON CONFLICT DO NOTHING) \
+             INSERT INTO callback_attempts (callback_id, attempt, at, status_code, error, took_ms) \
+             SELECT id, attempts, clock_timestamp(), $4, $5, $6 FROM done ON CONFLICT DO NOTHING",
+        )
+        .bind(one.id)
+        .bind(outcome)
+        .bind(wait)
+        .bind(one.status_code.map(i32::from))
+        .bind(one.error.as_deref().map(|error| storable(error, ERROR_BYTES)))
+        .bind(i32::try_from(one.took.as_millis()).unwrap_or(i32::MAX))
+        .bind(one.until)
+        .execute(&mut *transaction)
+        .await?;
+    }
+    transaction.commit().await?;
+    Ok(())
+}
+
+/// A callback as people see it.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Shown {
+    /// The task.
+    pub task_id: String,
+    /// 0, and one more with each redrive.
+    pub run: i16,
+    /// Whose task it is.
+    pub tenant: String,
+    /// Where it goes.
+    pub target: String,
+    /// Attempts so far.
+    pub attempts: i32,
+    /// `pending`, `delivered`, `given_up`, `disabled`.
+    pub outcome: String,
+    /// When it is due, RFC 3339, UTC.
+    pub due_at: Option<String>,
+    /// What the target answered last.
+    pub status_code: Option<i32>,
+    /// What went wrong last.
+    pub error: Option<String>,
+}
+
+/// The latest callbacks, newest first, at most `most`: of a tenant, of a task, with an outcome.
+///
+/// # Errors
+/// When the database cannot be read.
+pub async fn latest(
+    connection: &mut PgConnection,
+    tenant: Option<&str>,
+    task: Option<TaskId>,
+    outcome: Option<&str>,
+    most: i64,
+) -> Result<Vec<Shown>, Trouble> {
+    let rows = sqlx::query(
+        "SELECT c.task_id::text AS task_id, c.run, c.tenant, c.target, c.attempts, coalesce(c.outcome, 'pending') AS outcome, \
+           to_char(c.due_at, 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') AS due_at, a.status_code, a.error \
+         FROM callbacks c LEFT JOIN callback_attempts a ON a.callback_id = c.id AND a.attempt = c.attempts \
+         WHERE ($1::text IS NULL OR c.tenant = $1) AND ($2::uuid IS NULL OR c.task_id = $2) \
+           AND ($3::text IS NULL OR coalesce(c.outcome, 'pending') = $3) \
+         ORDER BY c.id DESC LIMIT $4",
+    )
+    .bind(tenant)
+    .bind(task.map(uuid_of))
+    .bind(outcome)
+    .bind(most)
+    .fetch_all(connection)
+    .await?;
+    rows.iter()
+        .map(|row| {
+            Ok(Shown {
+                task_id: row.try_get("task_id")?,
+                run: row.try_get("run")?,
+                tenant: row.try_get("tenant")?,
+                target: row.try_get("target")?,
+                attempts: row.try_get("attempts")?,
+                outcome: row.try_get("outcome")?,
+                due_at: row.try_get("due_at")?,
+                status_code: row.try_get("status_code")?,
+                error: row.try_get("error")?,
+            })
+        })
+        .collect()
+}
+
+/// Makes callbacks due again, from their first attempt on: one, or all of a tenant's that were given up. Returns
+/// how many.
+///
+/// # Errors
+/// When the database cannot be written.
+pub async fn send_again(
+    connection: &mut PgConnection,
+    which: &Which<'_>,
+    by: &str,
+) -> Result<u64, Trouble> {
+    let mut transaction = connection.begin().await?;
+    let (task, tenant) = match which {
+        Which::Task(id) => (Some(uuid_of(*id)), None),
+        Which::GivenUpOf(tenant) => (None, Some(*tenant)),
+    };
+    let done = sqlx::query(
+        "UPDATE callbacks SET due_at = clock_timestamp(), outcome = NULL, former = attempts \
+         WHERE (task_id = $1 AND outcome IS NOT NULL) OR (tenant = $2 AND outcome IN ('given_up', 'disabled'))",
+    )
+    .bind(task)
+    .bind(tenant)
+    .execute(&mut *transaction)
+    .await?
+    .rows_affected();
+    let detail = serde_json::json!({"task": task, "tenant": tenant, "callbacks": done});
+    let entry = Entry {
+        by,
+        action: "callbacks_sent_again",
+        reason: None,
+        detail: &detail,
+    };
+    operations_log::append(&mut transaction, &entry).await?;
+    transaction.commit().await?;
+    Ok(done)
+}
+
+/// Which callbacks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Which<'a> {
+    /// That of a task.
+    Task(TaskId),
+    /// All of a tenant's that were given up, or whose target wanted no more.
+    GivenUpOf(&'a str),
+}
+
+/// Forgets callbacks that ended before so long ago, with their attempts; at most `most`.
+///
+/// # Errors
+/// When the database cannot be written.
+pub async fn forget(
+    connection: &mut PgConnection,
+    kept: Duration,
+    most: i64,
+) -> Result<u64, Trouble> {
+    let done = sqlx::query(
+        "DELETE FROM callbacks WHERE id IN (SELECT id FROM callbacks \
+           WHERE created_at < now() - make_interval(secs => $1) AND outcome IS NOT NULL LIMIT $2 FOR UPDATE SKIP LOCKED)",
+    )
+    .bind(kept.as_secs_f64())
+    .bind(most)
+    .execute(connection)
+    .await?;
+    Ok(done.rows_affected())
+}
