@@ -7,6 +7,7 @@
 pub mod chance;
 pub mod checker;
 pub mod crew;
+pub mod doors;
 pub mod error;
 pub mod journal;
 pub mod law_two;

@@ -1,13 +1,14 @@
 //! `chaos`: plays rounds and says whether every law held. Exit code 0 only when all did.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, bail, ensure};
 use clap::Parser;
 use millrace_chaos::checker;
+use millrace_chaos::doors;
 use millrace_chaos::place::Place;
 use millrace_chaos::plan::{Handlers, Plan, Size};
 use millrace_chaos::report::{self, Summary};
@@ -43,6 +44,10 @@ struct Arguments {
     /// Run the stock `consumer run`, which records whatever comes, instead of `chaos-worker`.
     #[arg(long)]
     stock: bool,
+    /// For so many seconds kill front doors and workers in turn while callers wait for their results, instead of
+    /// playing rounds.
+    #[arg(long, value_name = "SECONDS", conflicts_with_all = ["stock", "calm", "show_plan", "show_record"])]
+    front_doors: Option<u32>,
     /// Inject no faults: the plan's tasks alone.
     #[arg(long)]
     calm: bool,
@@ -117,6 +122,14 @@ async fn run(arguments: Arguments) -> anyhow::Result<bool> {
         workers: arguments.workers.into(),
         brokers: arguments.brokers.into(),
     };
+    if let Some(seconds) = arguments.front_doors {
+        ensure!(
+            programs.join("producer").exists(),
+            "{} is not built: cargo build --workspace --bins",
+            programs.join("producer").display()
+        );
+        return front_doors(programs, &arguments.keep, size, seconds).await;
+    }
     let first_seed = arguments.seed.unwrap_or_else(drawn);
     if !arguments.show_record.is_empty() {
         let plan = Plan::new(first_seed, size, handlers);
@@ -176,6 +189,35 @@ async fn run(arguments: Arguments) -> anyhow::Result<bool> {
     }
     println!("{}", summary.text());
     Ok(summary.all_held())
+}
+
+/// Kills front doors and workers for so many seconds; whether every promise was kept.
+async fn front_doors(
+    programs: PathBuf,
+    keep: &Path,
+    size: Size,
+    seconds: u32,
+) -> anyhow::Result<bool> {
+    let size = doors::Size {
+        doors: 2,
+        workers: size.workers,
+        callers: 60,
+        storm: Duration::from_secs(seconds.into()),
+        between: Duration::from_millis(700),
+    };
+    let place = Place {
+        programs,
+        dir: keep.join("front-doors"),
+        name: "chaos-doors".to_owned(),
+        handlers: Handlers::Stock,
+    };
+    if place.dir.exists() {
+        std::fs::remove_dir_all(&place.dir).context("delete an earlier run's logs")?;
+    }
+    let servers = Servers::start(1).await?;
+    let verdict = doors::play(&servers, place, size).await?;
+    println!("{verdict}");
+    Ok(verdict.violations.is_empty())
 }
 
 fn drawn() -> u64 {

@@ -14,7 +14,7 @@ mod order;
 mod outcomes;
 mod tables;
 mod tenure;
-mod topic;
+pub(crate) mod topic;
 
 use std::collections::BTreeMap;
 use std::fmt;
