@@ -27,7 +27,7 @@ pub struct Claim {
 /// All claims; what was not measured is neither met nor missed.
 pub fn of(figures: &Figures) -> Vec<Claim> {
     use Goal::{AtLeast, AtMost, Under};
-    let all: [(&'static str, Option<f64>, Goal); 11] = [
+    let all: [(&'static str, Option<f64>, Goal); 15] = [
         (
             "pipeline / copy, one connection",
             figures.ratio_pipeline_to_copy,
@@ -78,6 +78,26 @@ pub fn of(figures: &Figures) -> Vec<Claim> {
             "1 key, 10,000 tasks / inside the handlers",
             figures.lanes_1_key_ratio_to_handlers,
             AtMost(1.1),
+        ),
+        (
+            "front door, one task a request; tasks/s",
+            figures.door_single_tasks_per_s,
+            AtLeast(10_000.0),
+        ),
+        (
+            "front door, 100 a request; tasks/s",
+            figures.door_bulk100_tasks_per_s,
+            AtLeast(60_000.0),
+        ),
+        (
+            "front door, submit to result, p99, ms",
+            figures.door_result_p99_ms,
+            Under(30.0),
+        ),
+        (
+            "front door, 10,000 waiters, MiB",
+            figures.door_waiters_rss_mib,
+            Under(200.0),
         ),
     ];
     all.into_iter()

@@ -8,6 +8,7 @@ mod backlog;
 mod claims;
 mod copy;
 mod cpu;
+mod door;
 mod drain;
 mod emit;
 mod latency;
@@ -68,6 +69,8 @@ async fn main() -> anyhow::Result<()> {
         Part::Latency,
         Part::LanesPipeline,
         Part::LanesWork,
+        Part::DoorLoads,
+        Part::DoorResults,
     ];
     if kafka_is_needed.into_iter().any(|part| options.wants(part)) {
         tell("starting Apache Kafka");
@@ -77,6 +80,7 @@ async fn main() -> anyhow::Result<()> {
         measure_keyless(&options, &servers, &mut measured).await?;
         measure_work(&options, &servers, &mut measured).await?;
         measure_latency(&options, &servers, &mut measured).await?;
+        measure_door(&options, &servers, &mut measured).await?;
     }
     let machine = Machine::describe(&servers).await?;
     let report = Report::new(&machine, &measured);
@@ -313,6 +317,25 @@ async fn measure_latency(
             seconds: options.latency_seconds,
         };
         measured.latency = Some(latency::run(servers, "bench_latency", pace).await?);
+    }
+    Ok(())
+}
+
+async fn measure_door(
+    options: &Options,
+    servers: &Servers,
+    measured: &mut Measurements,
+) -> anyhow::Result<()> {
+    let plan = door::Plan {
+        connections: options.door_connections.into(),
+        seconds: options.door_seconds,
+        events: options.events,
+    };
+    if options.wants(Part::DoorLoads) {
+        measured.door_loads = Some(door::loads(servers, plan, tell).await?);
+    }
+    if options.wants(Part::DoorResults) {
+        measured.door_results = Some(door::results(servers, plan, tell).await?);
     }
     Ok(())
 }

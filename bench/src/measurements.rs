@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::door::{DoorLoads, DoorResults};
 use crate::emit::Emitted;
 use crate::latency::Latencies;
 use crate::pipeline::Drained;
@@ -36,6 +37,10 @@ pub struct Measurements {
     pub latency: Option<Latencies>,
     /// What goes through lanes.
     pub lanes: LaneRuns,
+    /// The front door: callers that submit.
+    pub door_loads: Option<DoorLoads>,
+    /// The front door: callers that wait.
+    pub door_results: Option<DoorResults>,
 }
 
 /// All rounds of what goes through lanes.
@@ -104,6 +109,28 @@ pub struct Figures {
     pub lanes_1_key_seconds: Option<f64>,
     /// The same in parts of the time measured inside the handlers: the median of the rounds' own ratios.
     pub lanes_1_key_ratio_to_handlers: Option<f64>,
+    /// Requests a second that a bare route of the front door's framework reads.
+    pub door_route_requests_per_s: Option<f64>,
+    /// rdkafka alone, producing, right before.
+    pub door_produce_events_per_s: Option<f64>,
+    /// Tasks a second, one in a request.
+    pub door_single_tasks_per_s: Option<f64>,
+    /// Ten in a request.
+    pub door_bulk10_tasks_per_s: Option<f64>,
+    /// A hundred in a request.
+    pub door_bulk100_tasks_per_s: Option<f64>,
+    /// By gRPC streams.
+    pub door_streams_tasks_per_s: Option<f64>,
+    /// From submit to its answer at 1,000 tasks a second.
+    pub door_submit_p50_ms: Option<f64>,
+    /// From submit to its answer.
+    pub door_submit_p99_ms: Option<f64>,
+    /// From submit to the result of a handler that does nothing.
+    pub door_result_p50_ms: Option<f64>,
+    /// From submit to the result.
+    pub door_result_p99_ms: Option<f64>,
+    /// The front door's memory while 10,000 callers wait.
+    pub door_waiters_rss_mib: Option<f64>,
 }
 
 impl Measurements {
@@ -114,6 +141,8 @@ impl Measurements {
         let copy_rows_per_s = rate(self.copy_seconds.clone());
         let pipeline_events_per_s = drained(&self.pipeline);
         let lanes_pipeline_events_per_s = drained(&self.lanes.empty);
+        let loads = |figure: fn(&DoorLoads) -> f64| self.door_loads.as_ref().map(figure);
+        let results = |figure: fn(&DoorResults) -> f64| self.door_results.as_ref().map(figure);
         let peaks = self.pipeline.iter().map(|run| run.peak_rss_mib);
         Figures {
             copy_rows_per_s,
@@ -138,6 +167,17 @@ impl Measurements {
             lanes_100_keys_seconds: self.lanes.work_seconds(100),
             lanes_1_key_seconds: self.lanes.work_seconds(1),
             lanes_1_key_ratio_to_handlers: self.lanes.ratio_to_handlers(1),
+            door_route_requests_per_s: loads(|door| door.route.tasks_per_s.round()),
+            door_produce_events_per_s: loads(|door| door.produce_events_per_s),
+            door_single_tasks_per_s: loads(|door| door.single.tasks_per_s.round()),
+            door_bulk10_tasks_per_s: loads(|door| door.bulk10.tasks_per_s.round()),
+            door_bulk100_tasks_per_s: loads(|door| door.bulk100.tasks_per_s.round()),
+            door_streams_tasks_per_s: loads(|door| door.streams_tasks_per_s.round()),
+            door_submit_p50_ms: results(|door| rounded(door.paced.submit.p50_ms, 100.0)),
+            door_submit_p99_ms: results(|door| rounded(door.paced.submit.p99_ms, 100.0)),
+            door_result_p50_ms: results(|door| rounded(door.paced.result.p50_ms, 100.0)),
+            door_result_p99_ms: results(|door| rounded(door.paced.result.p99_ms, 100.0)),
+            door_waiters_rss_mib: results(|door| rounded(door.waited.rss_mib, 10.0)),
         }
     }
 }

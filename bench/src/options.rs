@@ -29,6 +29,14 @@ pub struct Options {
     #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub latency_rate: u32,
 
+    /// Connections that submit to the front door at once
+    #[arg(long, value_name = "N", default_value_t = 400, value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    pub door_connections: u16,
+
+    /// Seconds of each measurement of the front door
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=3_600))]
+    pub door_seconds: u32,
+
     /// Where the report goes, instead of bench/report.json in the build's target folder
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
@@ -55,12 +63,22 @@ pub enum Part {
     LanesPipeline,
     /// Tasks of a few milliseconds' work in one partition.
     LanesWork,
+    /// Both parts of the front door.
+    Door,
+    /// Callers that submit as much as the front door takes.
+    DoorLoads,
+    /// Callers that wait for results.
+    DoorResults,
 }
 
 impl Options {
     /// Whether this part is to be measured.
     pub fn wants(&self, part: Part) -> bool {
-        self.only.is_empty() || self.only.contains(&part)
+        let whole = match part {
+            Part::DoorLoads | Part::DoorResults => Part::Door,
+            part => part,
+        };
+        self.only.is_empty() || self.only.contains(&part) || self.only.contains(&whole)
     }
 
     /// Whether something is left out that the claims need.

@@ -159,14 +159,32 @@ impl Running {
         Ok(fs::read_to_string(self.outputs.path().join("stdout"))?)
     }
 
+    /// What it wrote on standard error so far.
+    ///
+    /// # Errors
+    /// When that cannot be read.
+    pub fn said(&self) -> anyhow::Result<String> {
+        Ok(fs::read_to_string(self.outputs.path().join("stderr"))?)
+    }
+
+    /// The memory that it holds now, in MiB.
+    pub fn rss_mib(&self) -> f64 {
+        self.status_kib("VmRSS:") as f64 / 1024.0
+    }
+
     /// `VmHWM` of proc(5): the peak, kept by the kernel, so that looking seldom misses little.
     fn note_memory(&mut self) {
+        self.peak_kib = self.peak_kib.max(self.status_kib("VmHWM:"));
+    }
+
+    /// A line of its proc(5) status; 0 once it has ended.
+    fn status_kib(&self, name: &str) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap_or_default();
-        let peak = status
+        let kib = status
             .lines()
-            .find_map(|line| line.strip_prefix("VmHWM:"))
+            .find_map(|line| line.strip_prefix(name))
             .and_then(|rest| rest.trim().trim_end_matches("kB").trim().parse().ok());
-        self.peak_kib = self.peak_kib.max(peak.unwrap_or(0));
+        kib.unwrap_or(0)
     }
 
     fn last_words(&self) -> String {

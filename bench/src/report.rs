@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::claims::{self, Claim};
 use crate::cpu::Use;
+use crate::door;
 use crate::machine::Machine;
 use crate::measurements::{Figures, Measurements, median_run};
 use crate::work;
@@ -57,6 +58,12 @@ impl<'a> Report<'a> {
         self.machine(&mut text)?;
         self.rates(&mut text)?;
         self.work(&mut text)?;
+        if let Some(run) = &self.details.door_loads {
+            door::table::loads(run, &mut text)?;
+        }
+        if let Some(run) = &self.details.door_results {
+            door::table::results(run, &mut text)?;
+        }
         claims::table(&self.claims, &mut text)?;
         for (name, runs) in [
             ("pipeline", &self.details.pipeline),
@@ -284,7 +291,7 @@ fn processors(
 }
 
 /// A whole number with a comma between groups of three digits.
-fn grouped(number: f64) -> String {
+pub fn grouped(number: f64) -> String {
     let digits = format!("{number:.0}");
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (index, digit) in digits.chars().enumerate() {

@@ -1,0 +1,101 @@
+//! From submit to result at a steady rate: at fixed moments a task is handed over, and its result waited for.
+//!
+//! A caller that is late because the last one has not been answered would hide what it waits for; so each moment has a
+//! connection of its own, one that is idle or a new one, and times are taken from the moment itself.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+use bytes::Bytes;
+use serde::Serialize;
+use serde_json::Value;
+use tokio::task::JoinSet;
+
+use super::connection::Connection;
+use super::percentiles::Percentiles;
+
+const WARM_UP: Duration = Duration::from_secs(5);
+
+/// What was seen.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Paced {
+    /// From the moment to the answer 202.
+    pub submit: Percentiles,
+    /// From the moment to the answer with the result.
+    pub result: Percentiles,
+}
+
+/// Submits `rate` tasks a second for so many seconds, beside the warm-up.
+///
+/// # Errors
+/// When a task is refused, or has no result in time.
+pub async fn run(
+    address: SocketAddr,
+    bodies: Arc<[Bytes]>,
+    rate: u32,
+    seconds: u32,
+) -> anyhow::Result<Paced> {
+    let idle = Arc::new(Mutex::new(Vec::new()));
+    let began = tokio::time::Instant::now();
+    let from = Instant::now() + WARM_UP;
+    let warm_up = u32::try_from(WARM_UP.as_secs())?;
+    let step = Duration::from_secs(1) / rate;
+    let mut callers = JoinSet::new();
+    for index in 0..rate * (seconds + warm_up) {
+        tokio::time::sleep_until(began + step * index).await;
+        let body = bodies
+            .get(index as usize % bodies.len())
+            .context("no bodies")?;
+        callers.spawn(one(address, body.clone(), Arc::clone(&idle)));
+    }
+    let (mut submit, mut result) = (Vec::new(), Vec::new());
+    while let Some(times) = callers.join_next().await {
+        let (began, accepted, ended) = times??;
+        if began >= from {
+            submit.push(accepted);
+            result.push(ended);
+        }
+    }
+    Ok(Paced {
+        submit: Percentiles::of(submit)?,
+        result: Percentiles::of(result)?,
+    })
+}
+
+/// When a task was handed over, how long that took, and how long until its result was there.
+async fn one(
+    address: SocketAddr,
+    body: Bytes,
+    idle: Arc<Mutex<Vec<Connection>>>,
+) -> anyhow::Result<(Instant, Duration, Duration)> {
+    let began = Instant::now();
+    let mut connection = match take(&idle) {
+        Some(connection) => connection,
+        None => Connection::open(address).await?,
+    };
+    let answer = connection
+        .post("/v1/task/submit", "application/json", body)
+        .await?;
+    let accepted = began.elapsed();
+    let text = String::from_utf8_lossy(&answer.body);
+    ensure!(answer.status == 202, "an answer {}: {text}", answer.status);
+    let said: Value = serde_json::from_slice(&answer.body)?;
+    let id = said.get("task_id").and_then(Value::as_str);
+    let id = id.with_context(|| format!("no task_id in {text}"))?;
+    let answer = connection
+        .get(&format!("/v1/task/{id}/result?wait=30s"))
+        .await?;
+    let ended = began.elapsed();
+    let text = String::from_utf8_lossy(&answer.body);
+    ensure!(answer.status == 200, "an answer {}: {text}", answer.status);
+    idle.lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .push(connection);
+    Ok((began, accepted, ended))
+}
+
+fn take(idle: &Mutex<Vec<Connection>>) -> Option<Connection> {
+    idle.lock().unwrap_or_else(PoisonError::into_inner).pop()
+}
