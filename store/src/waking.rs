@@ -59,6 +59,8 @@ pub struct Wake {
     pub expired: Vec<Parked>,
     /// Parked tasks of those whose end was asked for, also such as are in memory.
     pub cancelled: Vec<Parked>,
+    /// Whether more may be due than was asked for.
+    pub is_full: bool,
     /// How long until something else is due, when anything is.
     pub next_due: Option<Duration>,
     /// Partitions of which some key has a hundred thousand tasks: nothing more of it should be parked.
@@ -136,11 +138,21 @@ pub async fn wake(
     let (expired, cancelled) = to_be_ended(connection, consumer, waking).await?;
     let next_due = next_due(connection, consumer, waking).await?;
     let deep = deep(connection, consumer, waking).await?;
+    let loaded = delayed.len() + keys.iter().map(|key| key.tasks.len()).sum::<usize>();
+    let bytes = keys.iter().flat_map(|key| &key.tasks).map(Parked::bytes);
+    let bytes = used + bytes.sum::<u64>();
+    let is_full = delayed.len() >= half.0
+        || loaded >= waking.most_tasks
+        // One that did not fit is not told: it may have been as large as half of what fits.
+        || used >= half.1 / 2
+        || bytes >= waking.most_bytes / 2
+        || keys.iter().any(|key| key.more);
     Ok(Wake {
         keys,
         delayed,
         expired,
         cancelled,
+        is_full,
         next_due,
         deep,
     })

@@ -106,8 +106,6 @@ impl Owner {
         match woken.found {
             Ok(found) => {
                 let count = found.keys.iter().map(|key| key.tasks.len()).sum::<usize>();
-                let full = found.keys.iter().any(|key| key.more)
-                    || count + found.delayed.len() >= MOST_AT_ONCE;
                 self.gauges
                     .consumer
                     .woken((count + found.delayed.len()) as u64);
@@ -116,7 +114,7 @@ impl Owner {
                     .running()
                     .any(|(_, running)| running.parked.tasks > 0);
                 let next = match found.next_due {
-                    _ if full => BREATH,
+                    _ if found.is_full => BREATH,
                     Some(due) => due.clamp(BREATH, WHILE_PARKED),
                     None if parked => WHILE_PARKED,
                     None => WHILE_NONE,

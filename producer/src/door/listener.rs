@@ -134,33 +134,35 @@ pub(crate) async fn serve(
         };
         configure(&stream);
         let service = TowerToHyperService::new(router.clone());
-        let (builder, watcher, tls) = (builder.clone(), graceful.watcher(), tls.clone());
-        tokio::spawn(async move {
-            let _place = place;
-            let ended = match tls {
-                None => {
-                    let connection =
-                        builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
-                    watcher.watch(connection.into_owned()).await
-                }
-                Some(tls) => {
-                    let Ok(Ok(stream)) = timeout(HANDSHAKE_PATIENCE, tls.accept(stream)).await
-                    else {
-                        return;
-                    };
-                    let connection =
-                        builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
-                    watcher.watch(connection.into_owned()).await
-                }
-            };
-            if let Err(error) = ended {
-                tracing::debug!(%error, "a connection ended badly");
-            }
-        });
+        let (builder, watcher) = (builder.clone(), graceful.watcher());
+        // Two kinds of tasks: a connection in the clear does not carry what TLS needs.
+        match tls.clone() {
+            None => tokio::spawn(async move {
+                let _place = place;
+                let connection =
+                    builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+                ended(watcher.watch(connection.into_owned()).await);
+            }),
+            Some(tls) => tokio::spawn(async move {
+                let _place = place;
+                let Ok(Ok(stream)) = timeout(HANDSHAKE_PATIENCE, tls.accept(stream)).await else {
+                    return;
+                };
+                let connection =
+                    builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+                ended(watcher.watch(connection.into_owned()).await);
+            }),
+        };
     }
     drop(listener);
     if timeout(patience, graceful.shutdown()).await.is_err() {
         tracing::info!("connections that did not end were cut");
+    }
+}
+
+fn ended(ended: Result<(), Box<dyn std::error::Error + Send + Sync>>) {
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a connection ended badly");
     }
 }
 

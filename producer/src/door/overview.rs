@@ -1,8 +1,8 @@
-//! How all tasks stand together, for the page: positions, what waits, and the latest failures.
+//! How all tasks stand together, for the page: positions, what waits, and the latest failures of the caller's tenant.
 //!
-//! Made anew every other second at most, however many look.
+//! Made anew every other second at most for each tenant that looks, however many do.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
 use chrono::{SecondsFormat, Utc};
@@ -46,15 +46,15 @@ pub(crate) struct Overview {
     pub results: i64,
     /// Duplicates in the open books.
     pub duplicates: i64,
-    /// Dead letters in the open books.
+    /// Dead letters in the open books, counted as positions pass them.
     pub dead_letters: i64,
-    /// Dead letters on which nobody has decided.
+    /// Dead letters on which nobody has decided, counted as they are written.
     pub dead_letters_open: i64,
     /// Tasks that wait in the database, or run for long.
     pub parked: i64,
     /// Callers that wait or watch at this front door.
     pub waiting: usize,
-    /// The latest failures.
+    /// The latest failures of the caller's tenant.
     pub failures: Vec<Failure>,
 }
 
@@ -80,7 +80,8 @@ pub(crate) struct Overviews {
     database: Database,
     consumer: Consumer,
     sender: Sender,
-    last: Mutex<Option<(Instant, Overview)>>,
+    /// What each tenant saw last, for as long as it holds.
+    last: Mutex<HashMap<Box<str>, (Instant, Overview)>>,
 }
 
 impl Overviews {
@@ -89,39 +90,38 @@ impl Overviews {
             database,
             consumer,
             sender,
-            last: Mutex::new(None),
+            last: Mutex::default(),
         }
     }
 
-    /// How all stands, or stood a moment ago. `waiting` is how many wait at this front door.
+    /// How all stands, or stood a moment ago, for a tenant. `waiting` is how many wait at this front door.
     ///
     /// # Errors
     /// The database does not answer.
-    pub(crate) async fn now(&self, waiting: usize) -> Result<Overview, Refusal> {
+    pub(crate) async fn now(&self, tenant: &str, waiting: usize) -> Result<Overview, Refusal> {
         let mut last = self.last.lock().await;
-        if let Some((since, overview)) = last.as_ref()
-            && since.elapsed() < HOLDS
-        {
+        last.retain(|_, (since, _)| since.elapsed() < HOLDS);
+        if let Some((_, overview)) = last.get(tenant) {
             return Ok(Overview {
                 waiting,
                 ..overview.clone()
             });
         }
-        let looked = tokio::time::timeout(PATIENCE, self.look(waiting)).await;
+        let looked = tokio::time::timeout(PATIENCE, self.look(tenant, waiting)).await;
         let Ok(Ok(overview)) = looked else {
             return Err(
                 Refusal::new(Kind::Unavailable, "the database does not answer at present")
                     .after(Duration::from_secs(2)),
             );
         };
-        *last = Some((Instant::now(), overview.clone()));
+        last.insert(tenant.into(), (Instant::now(), overview.clone()));
         Ok(overview)
     }
 
-    async fn look(&self, waiting: usize) -> Result<Overview, Trouble> {
+    async fn look(&self, tenant: &str, waiting: usize) -> Result<Overview, Trouble> {
         let mut connection = self.database.connect(Purpose::Operations).await?;
         let found = overview::overview(&mut connection, &self.consumer).await?;
-        let failures = self.failures(&mut connection).await?;
+        let failures = self.failures(&mut connection, tenant).await?;
         let positions: Vec<(i32, i64)> = found
             .partitions
             .iter()
@@ -157,8 +157,16 @@ impl Overviews {
         })
     }
 
-    async fn failures(&self, connection: &mut PgConnection) -> Result<Vec<Failure>, Trouble> {
-        let selection = Filter::default().now(connection).await?;
+    async fn failures(
+        &self,
+        connection: &mut PgConnection,
+        tenant: &str,
+    ) -> Result<Vec<Failure>, Trouble> {
+        let of_tenant = Filter {
+            tenants: vec![tenant.to_owned()],
+            ..Filter::default()
+        };
+        let selection = of_tenant.now(connection).await?;
         let found = letters::list(connection, &self.consumer, &selection, FAILURES).await?;
         Ok(found
             .into_iter()

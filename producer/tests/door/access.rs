@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::scene::{DEADLINE, Door, Scene, assert_problem, parts};
 
-fn key(scene: &Scene, tenant: &str, scopes: &str) -> (String, String) {
+pub fn key(scene: &Scene, tenant: &str, scopes: &str) -> (String, String) {
     let made = scene
         .producer(&[
             "keys", "create", "--tenant", tenant, "--scopes", scopes, "--format", "json",

@@ -15,6 +15,7 @@ mod grpc;
 mod life;
 mod names;
 mod outages;
+mod page;
 mod refusals;
 mod rough;
 mod scene;

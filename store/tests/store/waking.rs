@@ -216,6 +216,22 @@ async fn keys_in_memory_and_keys_whose_head_is_paused_are_left_alone() {
 }
 
 #[tokio::test]
+async fn a_wake_that_leaves_delayed_tasks_behind_says_so() {
+    let world = World::new("wake_full").await;
+    let (mut writer, mut owner) = (world.writer(), world.claim(0).await);
+    let tasks: Vec<TaskEvent> = (0..5).map(|n| ordered(&n.to_string())).collect();
+    let batch: Vec<_> = (0..)
+        .zip(&tasks)
+        .map(|(at, task)| parks(at, task, ParkKind::Delayed, Due::At(0)))
+        .collect();
+    world.land_records(&mut writer, &mut owner, batch).await;
+    for (most, loaded, is_full) in [(8, 4, true), (100, 5, false)] {
+        let woken = wake_with(&world, &owner, |waking| waking.most_tasks = most).await;
+        assert_eq!((woken.delayed.len(), woken.is_full), (loaded, is_full));
+    }
+}
+
+#[tokio::test]
 async fn law_08_a_wake_loads_no_more_than_it_may_and_every_key_gets_its_share() {
     let world = World::new("wake_bounds").await;
     let (mut writer, mut owner) = (world.writer(), world.claim(0).await);

@@ -39,7 +39,8 @@ pub(crate) async fn page() -> Response<Body> {
 
 /// How all tasks stand together
 ///
-/// Of all tenants: where keys are in use, it takes one with the scope `admin`.
+/// Numbers of all tenants, and the latest failures of one's own: where keys are in use, it takes one with the scope
+/// `admin`.
 #[utoipa::path(
     get, path = "/v1/overview", tag = "operations",
     responses(
@@ -55,7 +56,10 @@ pub(crate) async fn overview(
     let caller = door.gate.admit(request::api_key(&headers)?)?;
     caller.needs(Scope::Admin)?;
     let _stay = caller.stay()?;
-    let overview = door.overviews.now(door.waiting.count()).await?;
+    let overview = door
+        .overviews
+        .now(caller.tenant(), door.waiting.count())
+        .await?;
     let mut response = json(&overview);
     response
         .headers_mut()
