@@ -353,7 +353,7 @@ mod tests {
                 "/content_type",
             ),
             (r#"{"type":"t","idempotency_key":""}"#, "Idempotency-Key"),
-            (r#"{"type":"a\u0000b"}"#, "/task_type"),
+            (r#"{"type":"a\u0000b"}"#, "/type"),
             (&deep, "/payload"),
         ];
         for (text, at) in cases {

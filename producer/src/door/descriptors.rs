@@ -28,7 +28,7 @@ pub(crate) fn connections(wanted: usize) -> usize {
     let fit = usize::try_from(soft.saturating_sub(OTHERS))
         .unwrap_or(wanted)
         .max(1);
-    tracing::warn!(
+    tracing::info!(
         "{soft} open files are allowed, so {fit} connections are taken at a time instead of {wanted}: \
          raise the limit (`ulimit -n`), or lower --max-connections"
     );
