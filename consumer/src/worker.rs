@@ -169,17 +169,23 @@ pub async fn run_until(
         CallbackSettings {
             allow_private: args.callbacks_allow_private,
             schedule_scale: args.callbacks_scale,
+            shutdown_deadline: args.shutdown_deadline,
         },
         OutboxMetrics::new(),
     )?;
-    let callbacks = tokio::spawn(callbacks.run(listening.clone()));
+    let sending = stop.child_token();
+    let callbacks = tokio::spawn(callbacks.run(sending.clone()));
     let writer = || Writer::new(database.clone(), consumer.clone(), retention);
     let owner = Owner::new(settings, claims, writer, heard, gauges, health, work);
     let ending = owner.run(stop).await;
     upkeep.abort();
     following.abort();
-    callbacks.abort();
     outbox.abort();
+    // Where the worker was told to stop, they were told when the owner was: both drain at the same time.
+    sending.cancel();
+    if let Err(error) = callbacks.await {
+        tracing::error!(%error, "the sender of callbacks broke off: what it had taken is sent again");
+    }
     listening.cancel();
     let ending = ending?;
     for stopped in &ending.stopped {

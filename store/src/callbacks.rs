@@ -17,6 +17,10 @@ use crate::position::Consumer;
 use crate::rows::{storable, uuid_of};
 use crate::trouble::Trouble;
 
+mod shown;
+
+pub use self::shown::{Shown, Tried, latest, tries};
+
 /// Longest error kept of an attempt, in bytes.
 const ERROR_BYTES: usize = 1_000;
 
@@ -39,7 +43,7 @@ pub struct Callback {
     pub secrets: Vec<String>,
     /// Whether the target said that it wants no more.
     pub is_disabled: bool,
-    /// Host and port of the target.
+    /// Host and port of the target, in lower case.
     pub host: String,
     /// When it stops being ours, by the database's clock.
     pub until: DateTime<Utc>,
@@ -60,6 +64,23 @@ pub struct Attempted {
     pub took: Duration,
     /// What follows.
     pub next: Next,
+}
+
+/// What there is no place for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Full {
+    /// Tenants that have all the places that they may have.
+    pub tenants: Vec<String>,
+    /// Tenants, each with a host of theirs as in [`Callback::host`].
+    pub hosts: Vec<(String, String)>,
+}
+
+impl Full {
+    /// Whether there is a place for everything.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.tenants.is_empty() && self.hosts.is_empty()
+    }
 }
 
 /// What follows an attempt.
@@ -109,7 +130,11 @@ pub(crate) async fn write(
     Ok(())
 }
 
-/// Takes due callbacks for as long as `lease`, the longest due first, at most `most`, none to the hosts in `without`.
+/// Takes due callbacks for as long as `lease`, the longest due first, at most `most`, none of those in `without`.
+///
+/// The host is what lies between the slashes and the path, query or fragment, without the user's name: so no more
+/// than that makes it another one. A backslash is a slash to whoever reads the URL later, too. A host has no slash,
+/// so one tells it from the tenant behind it.
 ///
 /// # Errors
 /// When the database cannot be written; those that were taken meanwhile become due again by themselves.
@@ -118,15 +143,21 @@ pub async fn take(
     consumer: &Consumer,
     most: usize,
     lease: Duration,
-    without: &[String],
+    without: &Full,
 ) -> Result<Vec<Callback>, Trouble> {
+    let hosts = without.hosts.iter();
+    let hosts: Vec<String> = hosts
+        .map(|(tenant, host)| format!("{host}/{tenant}"))
+        .collect();
     let rows = sqlx::query(
-        "WITH due AS (SELECT id FROM callbacks WHERE due_at <= clock_timestamp() AND group_id = $1 AND topic = $2 \
-             AND lower(split_part(target, '/', 3)) <> ALL ($5) \
-           ORDER BY due_at, id LIMIT $3 FOR UPDATE SKIP LOCKED), \
+        "WITH due AS (SELECT c.id, h.host FROM callbacks c CROSS JOIN LATERAL \
+             (SELECT lower(split_part(split_part(translate(c.target, '?#\\', '///'), '/', 3), '@', -1)) AS host) h \
+           WHERE c.due_at <= clock_timestamp() AND c.group_id = $1 AND c.topic = $2 \
+             AND c.tenant <> ALL ($5) AND h.host || '/' || c.tenant <> ALL ($6) \
+           ORDER BY c.due_at, c.id LIMIT $3 FOR UPDATE OF c SKIP LOCKED), \
          taken AS (UPDATE callbacks c SET due_at = clock_timestamp() + make_interval(secs => $4) FROM due \
-           WHERE c.id = due.id RETURNING c.*) \
-         SELECT t.id, t.task_id, t.run, t.tenant, t.target, lower(split_part(t.target, '/', 3)) AS host, \
+           WHERE c.id = due.id RETURNING c.*, due.host) \
+         SELECT t.id, t.task_id, t.run, t.tenant, t.target, t.host, \
            t.due_at AS until, t.attempts - t.former AS attempts, \
            coalesce((SELECT array_agg(s.secret ORDER BY s.created_at DESC, s.id) FROM callback_secrets s \
              WHERE s.tenant = t.tenant AND s.revoked_at IS NULL), '{}') AS secrets, \
@@ -137,7 +168,8 @@ pub async fn take(
     .bind(&consumer.topic)
     .bind(i64::try_from(most).unwrap_or(i64::MAX))
     .bind(lease.as_secs_f64())
-    .bind(without)
+    .bind(&without.tenants)
+    .bind(hosts)
     .fetch_all(connection)
     .await?;
     let mut taken = Vec::with_capacity(rows.len());
@@ -225,73 +257,9 @@ pub async fn attempted(
     Ok(())
 }
 
-/// A callback as people see it.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct Shown {
-    /// The task.
-    pub task_id: String,
-    /// 0, and one more with each redrive.
-    pub run: i16,
-    /// Whose task it is.
-    pub tenant: String,
-    /// Where it goes.
-    pub target: String,
-    /// Attempts so far.
-    pub attempts: i32,
-    /// `pending`, `delivered`, `given_up`, `disabled`.
-    pub outcome: String,
-    /// When it is due, RFC 3339, UTC.
-    pub due_at: Option<String>,
-    /// What the target answered last.
-    pub status_code: Option<i32>,
-    /// What went wrong last.
-    pub error: Option<String>,
-}
-
-/// The latest callbacks, newest first, at most `most`: of a tenant, of a task, with an outcome.
-///
-/// # Errors
-/// When the database cannot be read.
-pub async fn latest(
-    connection: &mut PgConnection,
-    tenant: Option<&str>,
-    task: Option<TaskId>,
-    outcome: Option<&str>,
-    most: i64,
-) -> Result<Vec<Shown>, Trouble> {
-    let rows = sqlx::query(
-        "SELECT c.task_id::text AS task_id, c.run, c.tenant, c.target, c.attempts, coalesce(c.outcome, 'pending') AS outcome, \
-           to_char(c.due_at, 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') AS due_at, a.status_code, a.error \
-         FROM callbacks c LEFT JOIN callback_attempts a ON a.callback_id = c.id AND a.attempt = c.attempts \
-         WHERE ($1::text IS NULL OR c.tenant = $1) AND ($2::uuid IS NULL OR c.task_id = $2) \
-           AND ($3::text IS NULL OR coalesce(c.outcome, 'pending') = $3) \
-         ORDER BY c.id DESC LIMIT $4",
-    )
-    .bind(tenant)
-    .bind(task.map(uuid_of))
-    .bind(outcome)
-    .bind(most)
-    .fetch_all(connection)
-    .await?;
-    rows.iter()
-        .map(|row| {
-            Ok(Shown {
-                task_id: row.try_get("task_id")?,
-                run: row.try_get("run")?,
-                tenant: row.try_get("tenant")?,
-                target: row.try_get("target")?,
-                attempts: row.try_get("attempts")?,
-                outcome: row.try_get("outcome")?,
-                due_at: row.try_get("due_at")?,
-                status_code: row.try_get("status_code")?,
-                error: row.try_get("error")?,
-            })
-        })
-        .collect()
-}
-
-/// Makes callbacks due again, from their first attempt on: one, or all of a tenant's that were given up. Returns
-/// how many.
+/// Makes callbacks due at once, from their first attempt on: those of a task that ended, or failed and wait for
+/// another attempt, or all of a tenant's that were given up. Returns how many. One that is on its way meanwhile may
+/// arrive twice, under the same id.
 ///
 /// # Errors
 /// When the database cannot be written.
@@ -307,7 +275,7 @@ pub async fn send_again(
     };
     let done = sqlx::query(
         "UPDATE callbacks SET due_at = clock_timestamp(), outcome = NULL, former = attempts \
-         WHERE (task_id = $1 AND outcome IS NOT NULL) OR (tenant = $2 AND outcome IN ('given_up', 'disabled'))",
+         WHERE (task_id = $1 AND (outcome IS NOT NULL OR attempts > former)) OR (tenant = $2 AND outcome IN ('given_up', 'disabled'))",
     )
     .bind(task)
     .bind(tenant)
@@ -329,7 +297,7 @@ pub async fn send_again(
 /// Which callbacks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Which<'a> {
-    /// That of a task.
+    /// Those of a task, but none whose first attempt is still to come.
     Task(TaskId),
     /// All of a tenant's that were given up, or whose target wanted no more.
     GivenUpOf(&'a str),

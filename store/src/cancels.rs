@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use crate::notices::{self, Notice};
 use crate::rows::{storable, uuid_of};
+use crate::task_status::ON_ITS_WAY;
 use crate::trouble::Trouble;
 
 /// Longest name kept of a tenant or of whoever asks, in bytes.
@@ -34,12 +35,47 @@ pub async fn request(
     tenant: Option<&str>,
     by: &str,
 ) -> Result<(), Trouble> {
+    write(connection, task, tenant.unwrap_or_default(), by).await
+}
+
+/// The same for a tenant who may have at most `most` requests open. Returns whether it was within that; else nothing
+/// was asked.
+///
+/// # Errors
+/// When the database cannot be written; then nobody heard of it.
+pub async fn request_within(
+    connection: &mut PgConnection,
+    task: TaskId,
+    tenant: &str,
+    by: &str,
+    most: i64,
+) -> Result<bool, Trouble> {
+    let open: i64 = sqlx::query_scalar(
+        "SELECT count(*) FROM (SELECT FROM task_cancels WHERE tenant = $1 LIMIT $2) c",
+    )
+    .bind(storable(tenant, NAME_BYTES))
+    .bind(most)
+    .fetch_one(&mut *connection)
+    .await?;
+    if open >= most {
+        return Ok(false);
+    }
+    write(connection, task, tenant, by).await?;
+    Ok(true)
+}
+
+async fn write(
+    connection: &mut PgConnection,
+    task: TaskId,
+    tenant: &str,
+    by: &str,
+) -> Result<(), Trouble> {
     let mut transaction = connection.begin().await?;
     sqlx::query(
         "INSERT INTO task_cancels (task_id, tenant, by) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
     )
     .bind(uuid_of(task))
-    .bind(storable(tenant.unwrap_or_default(), NAME_BYTES))
+    .bind(storable(tenant, NAME_BYTES))
     .bind(storable(by, NAME_BYTES))
     .execute(&mut *transaction)
     .await?;
@@ -48,7 +84,8 @@ pub async fn request(
     Ok(())
 }
 
-/// The requests that are open, newest first, at most `most`.
+/// The requests that are open, at most `most`: of each tenant as many as of any other, its newest first, so that no
+/// tenant's push out another's.
 ///
 /// # Errors
 /// When the database cannot be read.
@@ -57,7 +94,9 @@ pub async fn pending(
     most: i64,
 ) -> Result<Vec<CancelRequest>, Trouble> {
     let rows: Vec<(Uuid, String)> = sqlx::query_as(
-        "SELECT task_id, tenant FROM task_cancels ORDER BY requested_at DESC LIMIT $1",
+        "SELECT task_id, tenant FROM (SELECT task_id, tenant, requested_at, \
+           row_number() OVER (PARTITION BY tenant ORDER BY requested_at DESC) AS place FROM task_cancels) c \
+         ORDER BY place, requested_at DESC LIMIT $1",
     )
     .bind(most)
     .fetch_all(connection)
@@ -94,8 +133,9 @@ pub async fn forget(connection: &mut PgConnection, tasks: &[TaskId]) -> Result<(
     Ok(())
 }
 
-/// Removes requests whose task has a result, and those that were made before the oldest day of results that
-/// is kept. Returns how many went.
+/// Removes requests whose task has a result, those whose task nobody has (every partition of every group is settled
+/// beyond its birth, and it is not parked), and those that were made before the oldest day of results that is kept.
+/// Returns how many went.
 ///
 /// # Errors
 /// When the database cannot be written.
@@ -112,11 +152,19 @@ pub async fn sweep(connection: &mut PgConnection) -> Result<u64, Trouble> {
     let oldest = crate::days::oldest(&mut transaction, crate::days::Daily::Results).await?;
     // The first 48 bits of an id are the milliseconds of its birth, which name its day.
     let done = sqlx::query(
-        "DELETE FROM task_cancels c WHERE c.requested_at < DATE '1970-01-01' + $1::int OR EXISTS ( \
-           SELECT FROM task_results r WHERE r.task_id = c.task_id AND r.day = DATE '1970-01-01' + \
-             (('x' || left(replace(c.task_id::text, '-', ''), 12))::bit(48)::bigint / 86400000)::int)",
+        "WITH c AS MATERIALIZED (SELECT task_id, requested_at, \
+             ('x' || left(replace(task_id::text, '-', ''), 12))::bit(48)::bigint AS born FROM task_cancels), \
+           f AS (SELECT (extract(epoch FROM min(frontier_time)) * 1000)::bigint AS lowest FROM partition_progress \
+             HAVING count(frontier_time) = count(*)) \
+         DELETE FROM task_cancels USING c WHERE task_cancels.task_id = c.task_id AND ( \
+           c.requested_at < DATE '1970-01-01' + $1::int OR EXISTS (SELECT FROM task_results r \
+             WHERE r.task_id = c.task_id AND r.day = DATE '1970-01-01' + (c.born / 86400000)::int) \
+           OR c.born + $2 < (SELECT lowest FROM f) \
+             AND NOT EXISTS (SELECT FROM parked_tasks k WHERE k.task_id = c.task_id) \
+             AND NOT EXISTS (SELECT FROM idempotency_keys i WHERE i.task_id = c.task_id))",
     )
     .bind(oldest.map(millrace_schemas::Day::days_since_epoch))
+    .bind(i64::try_from(ON_ITS_WAY.as_millis()).unwrap_or(i64::MAX))
     .execute(&mut *transaction)
     .await?;
     transaction.commit().await?;

@@ -26,7 +26,7 @@ pub(crate) enum Fate {
     Result,
     /// Its result is there, from an earlier reading of the same offset.
     ResultBefore,
-    /// A repeat; `row` says whether it gets a row that points to the first.
+    /// A repeat; `row` says whether it gets a row that points to the first, since somebody is to know of its end.
     Duplicate {
         first: TaskId,
         status: Status,
@@ -118,7 +118,9 @@ fn judged(draft: &Draft<'_>, owners: &mut Owners, present: &Present, now: i64) -
     let counts = |first| !present.of(first).is_some_and(|row| row.lies_behind(place));
     match standing {
         Some(Standing::DuplicateOf(first)) if counts(first) => {
-            let wants_row = event.reply && later.is_none();
+            // A callback is made from the row, too.
+            let is_told = event.reply || event.callback.is_some();
+            let wants_row = is_told && later.is_none();
             return Some(match present.of(first).map(|row| row.state) {
                 // The row would copy a status that is not there yet.
                 Some(State::Parked {

@@ -101,12 +101,22 @@ pub struct TaskStatus {
     pub due_at: Option<String>,
     /// Whether somebody asked for it to be cancelled, and its owner has not answered yet.
     pub cancel_requested: bool,
+    /// The tenants who asked for that; empty: an operator, whosever it is.
+    #[serde(skip)]
+    pub cancelled_by: Vec<String>,
     /// Whose row in `task_results` holds the result: its own, or that of the task which it is a duplicate of.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub result: Option<TaskId>,
 }
 
 impl TaskStatus {
+    /// Whether a request to cancel it counts if it is this tenant's; of nobody in particular, whether there is one.
+    #[must_use]
+    pub fn is_cancelled_by(&self, tenant: Option<&str>) -> bool {
+        let mut by = self.cancelled_by.iter();
+        by.any(|by| by.is_empty() || tenant.is_none_or(|tenant| tenant == by))
+    }
+
     fn new(status: StatusWord, explanation: impl Into<String>) -> Self {
         Self {
             status,
@@ -118,6 +128,7 @@ impl TaskStatus {
             note: None,
             due_at: None,
             cancel_requested: false,
+            cancelled_by: Vec::new(),
             result: None,
         }
     }
@@ -128,6 +139,9 @@ impl TaskStatus {
 /// under the id that stands beside the key.
 pub const ON_ITS_WAY: Duration = Duration::from_secs(20);
 
+/// How far ahead of the database's clock an id may be born: further ahead nobody makes one.
+const CLOCKS_DIFFER: Duration = Duration::from_secs(600);
+
 const EVERYTHING: &str = "WITH \
     a AS (SELECT * FROM unnest($3::uuid[], $4::int[], $5::bigint[]) WITH ORDINALITY AS a(id, day, born, place)), \
     f AS (SELECT count(*) > 0 AND count(frontier_time) = count(*) AS known, \
@@ -136,10 +150,10 @@ const EVERYTHING: &str = "WITH \
     SELECT r.status, r.tenant AS r_tenant, r.run AS r_run, r.attempts AS r_attempts, r.duplicate_of, \
       k.kind, k.tenant AS k_tenant, k.run AS k_run, k.attempts AS k_attempts, k.due_at, \
       l.reason, l.tenant AS l_tenant, l.run AS l_run, l.attempts AS l_attempts, \
-      coalesce(f.known AND f.lowest > a.born + $6, false) \
+      (coalesce(f.known AND f.lowest > a.born + $6, false) \
+          OR a.born > extract(epoch FROM clock_timestamp()) * 1000 + $7) \
         AND NOT EXISTS (SELECT FROM idempotency_keys i WHERE i.task_id = a.id) AS passed, \
-      EXISTS (SELECT FROM task_cancels c WHERE c.task_id = a.id \
-        AND c.tenant IN ('', coalesce(r.tenant, k.tenant, l.tenant, c.tenant))) AS cancel_requested \
+      ARRAY(SELECT c.tenant FROM task_cancels c WHERE c.task_id = a.id) AS cancelled_by \
     FROM a CROSS JOIN f \
     LEFT JOIN LATERAL (SELECT t.status::text AS status, t.tenant, t.run, t.attempts, t.duplicate_of FROM task_results t \
       WHERE t.day = DATE '1970-01-01' + a.day AND t.task_id = a.id) r ON true \
@@ -195,6 +209,7 @@ pub async fn statuses(
         .bind(&days)
         .bind(&born)
         .bind(i64::try_from(ON_ITS_WAY.as_millis()).unwrap_or(i64::MAX))
+        .bind(i64::try_from(CLOCKS_DIFFER.as_millis()).unwrap_or(i64::MAX))
         .fetch_all(&mut *connection)
         .await?;
     let mut open = Vec::new();
@@ -222,7 +237,8 @@ pub async fn statuses(
             let kept = oldest.ask(connection).await?;
             without_row(*id, row.try_get("passed")?, kept)
         };
-        status.cancel_requested = row.try_get("cancel_requested")?;
+        status.cancelled_by = row.try_get("cancelled_by")?;
+        status.cancel_requested = status.is_cancelled_by(status.tenant.as_deref());
         found.push(status);
     }
     Ok(found)
@@ -354,7 +370,7 @@ fn without_row(id: TaskId, passed: bool, oldest: Option<Day>) -> TaskStatus {
     } else if passed {
         TaskStatus::new(
             StatusWord::Unknown,
-            "every partition is settled beyond its birth and nobody has seen it",
+            "nobody has seen it, and every partition is settled beyond its birth (or it would be born in the future)",
         )
     } else {
         TaskStatus::new(

@@ -6,41 +6,57 @@ use millrace_store::callbacks::{Attempted, Callback, Next};
 use millrace_store::finished::Finished;
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 use reqwest::{Client, StatusCode};
+use tokio_util::sync::CancellationToken;
 
 use super::sender::CallbackSettings;
 use super::{guard, message, schedule, signature};
 
 /// How long one attempt may take.
 pub(super) const ATTEMPT: Duration = Duration::from_secs(20);
+/// When one that the worker's end cut off is made up for, where the schedule knows of no further one.
+const MADE_UP: Duration = Duration::from_secs(60);
 
 /// Who posts: shared by all attempts of one worker.
 #[derive(Clone)]
 pub(super) struct Poster {
     pub(super) client: Client,
     pub(super) settings: CallbackSettings,
+    /// Ends attempts without waiting for their answers.
+    pub(super) cut: CancellationToken,
 }
 
 impl Poster {
     /// Posts a callback once; `end` is how its task ended, if it still has.
     pub(super) async fn attempt(self, callback: Callback, end: Option<Finished>) -> Attempted {
         let began = Instant::now();
-        let attempt = match self.post(&callback, end.as_ref()).await {
-            Ok((status, headers)) => Answer {
+        let post = self.post(&callback, end.as_ref());
+        let attempt = match self.cut.run_until_cancelled(post).await {
+            Some(Ok((status, headers))) => Answer {
                 error: (!status.is_success()).then(|| format!("the target answered {status}")),
                 status: Some(status),
                 asked: retry_after(&headers),
-                is_final: false,
+                further: Further::Scheduled,
             },
-            Err(answer) => answer,
+            Some(Err(answer)) => answer,
+            None => Answer {
+                further: Further::Owed,
+                ..Answer::failed("the worker was stopped before the target answered")
+            },
         };
         let made = usize::try_from(callback.attempts).unwrap_or(0) + 1;
         let chance = f64::from(rand_byte()) / 255.0;
         let next = match attempt.status {
             Some(status) if status.is_success() => Next::Delivered,
             Some(StatusCode::GONE) => Next::Disable,
-            _ if attempt.is_final => Next::GiveUp,
-            _ => schedule::wait(made, self.settings.schedule_scale, chance, attempt.asked)
-                .map_or(Next::GiveUp, Next::Again),
+            _ => {
+                let scale = self.settings.schedule_scale;
+                let wait = schedule::wait(made, scale, chance, attempt.asked);
+                match attempt.further {
+                    Further::Scheduled => wait.map_or(Next::GiveUp, Next::Again),
+                    Further::Useless => Next::GiveUp,
+                    Further::Owed => Next::Again(wait.unwrap_or(MADE_UP)),
+                }
+            }
         };
         Attempted {
             id: callback.id,
@@ -108,8 +124,18 @@ struct Answer {
     status: Option<StatusCode>,
     error: Option<String>,
     asked: Option<Duration>,
-    /// Whether another attempt is of no use.
-    is_final: bool,
+    further: Further,
+}
+
+/// Whether another attempt follows.
+#[derive(Clone, Copy)]
+enum Further {
+    /// As long as the schedule goes.
+    Scheduled,
+    /// It would end the same.
+    Useless,
+    /// Whatever the schedule says: the target is not to blame.
+    Owed,
 }
 
 impl Answer {
@@ -118,13 +144,13 @@ impl Answer {
             status: None,
             error: Some(error.into()),
             asked: None,
-            is_final: false,
+            further: Further::Scheduled,
         }
     }
 
     fn refused(error: impl Into<String>) -> Self {
         Self {
-            is_final: true,
+            further: Further::Useless,
             ..Self::failed(error)
         }
     }
@@ -202,16 +228,36 @@ mod tests {
         }
     }
 
-    #[tokio::test]
-    async fn a_late_callback_does_not_tell_of_a_later_run() {
+    fn poster() -> Poster {
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let poster = Poster {
+        Poster {
             client: Client::new(),
             settings: CallbackSettings {
                 allow_private: true,
                 schedule_scale: 1.0,
+                shutdown_deadline: Duration::ZERO,
             },
-        };
+            cut: CancellationToken::new(),
+        }
+    }
+
+    #[tokio::test]
+    async fn an_attempt_that_the_workers_end_cut_off_is_never_the_last() {
+        let poster = poster();
+        poster.cut.cancel();
+        for attempts in [0, 9] {
+            let callback = Callback {
+                attempts,
+                ..callback(0)
+            };
+            let ended = poster.clone().attempt(callback, Some(end(0))).await;
+            assert!(matches!(ended.next, Next::Again(_)), "{ended:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_late_callback_does_not_tell_of_a_later_run() {
+        let poster = poster();
         let same = poster.clone().attempt(callback(1), Some(end(1))).await;
         assert!(matches!(same.next, Next::Again(_)), "{same:?}");
         let later = poster.clone().attempt(callback(0), Some(end(1))).await;

@@ -1,6 +1,8 @@
 //! The sender's loop: take what is due, have it posted, keep how that ended.
 //!
-//! Each callback goes its own way; none waits for another's target. What ended is kept before more is taken.
+//! Each callback goes its own way; none waits for another's target. What ended is kept before more is taken. A
+//! sender that is told to stop takes no more, waits a little for those on their way, and keeps how each ended: so a
+//! target that answers by then hears of nothing twice.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +16,7 @@ use millrace_telemetry::{OutboxKind, OutboxMetrics};
 use reqwest::Client;
 use reqwest::redirect::Policy;
 use sqlx::PgConnection;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -36,6 +38,11 @@ const LOOKING: u32 = 8;
 const LEASE: Duration = Duration::from_secs(45);
 /// The longest pause after failures of the database in a row.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// How long callbacks on their way may take once the sender is told to stop, and then the keeping of how they ended.
+const DRAIN: Duration = Duration::from_secs(5);
+const KEEPING: Duration = Duration::from_secs(1);
+/// The pause after a failure of the database during that time.
+const SHORT_PAUSE: Duration = Duration::from_millis(100);
 /// How long ended callbacks are kept, and how often old ones are forgotten.
 const KEPT: Duration = Duration::from_secs(30 * 86_400);
 const FORGET_EVERY: Duration = Duration::from_secs(600);
@@ -47,6 +54,8 @@ pub struct CallbackSettings {
     pub allow_private: bool,
     /// What the waits between attempts are multiplied by.
     pub schedule_scale: f64,
+    /// How long the end of the worker may take: those on their way then are waited for no longer, and for 5 s at most.
+    pub shutdown_deadline: Duration,
 }
 
 /// Sends what is due until it is told to stop.
@@ -88,7 +97,11 @@ impl Callbacks {
         Ok(Self {
             database,
             consumer,
-            poster: Poster { client, settings },
+            poster: Poster {
+                client,
+                settings,
+                cut: CancellationToken::new(),
+            },
             metrics,
             places: Places::new(PLACES),
             on_their_way: JoinSet::new(),
@@ -97,19 +110,27 @@ impl Callbacks {
         })
     }
 
-    /// Runs until `stop`. What is on its way then is sent again by another, under the same id.
+    /// Runs until `stop`, and then until what is on its way has ended and is kept: for 6 s, or the shutdown's deadline,
+    /// at most. What the target has not answered by then counts as an attempt that failed.
     pub async fn run(mut self, stop: CancellationToken) {
+        let told = async {
+            stop.cancelled().await;
+            Instant::now()
+        };
+        let (told_at, connection) = tokio::join!(told, self.send(&stop));
+        self.drain(connection, told_at).await;
+    }
+
+    /// Sends what is due until `stop`; returns the connection, where there is one.
+    async fn send(&mut self, stop: &CancellationToken) -> Option<PgConnection> {
         let mut connection = None;
         let mut pause = Duration::from_secs(1);
         let mut look_at = Instant::now();
         loop {
             tokio::select! {
-                () = stop.cancelled() => return,
+                () = stop.cancelled() => return connection,
                 Some(ended) = self.on_their_way.join_next() => {
-                    self.ended.extend(ended);
-                    while let Some(ended) = self.on_their_way.try_join_next() {
-                        self.ended.extend(ended);
-                    }
+                    self.take_in(ended);
                     // While the database is away, what ended is kept with the next look.
                     if connection.is_none() {
                         continue;
@@ -118,15 +139,18 @@ impl Callbacks {
                 () = tokio::time::sleep_until(look_at) => {}
             }
             let looks = Instant::now() >= look_at;
-            let round = stop.run_until_cancelled(self.round(&mut connection, looks));
-            match round.await {
-                None => return,
-                Some(Ok(None)) => {}
-                Some(Ok(Some(wait))) => {
+            // What a round was about to keep or to give back need not be found out again, if it ends soon.
+            let round = tokio::select! {
+                round = self.round(&mut connection, looks.then_some(stop)) => round,
+                () = async { stop.cancelled().await; tokio::time::sleep(KEEPING).await } => return None,
+            };
+            match round {
+                Ok(None) => {}
+                Ok(Some(wait)) => {
                     pause = Duration::from_secs(1);
                     look_at = Instant::now() + wait;
                 }
-                Some(Err(trouble)) => {
+                Err(trouble) => {
                     connection = None;
                     tracing::debug!(%trouble, "callbacks wait for the database");
                     pause = (pause * 2).min(LONGEST_PAUSE);
@@ -136,11 +160,54 @@ impl Callbacks {
         }
     }
 
-    /// Keeps what ended and, if asked, looks for what is due. Says when to look again, if it looked.
+    /// Waits for what is on its way, cuts off the rest, and keeps how each ended.
+    async fn drain(mut self, mut connection: Option<PgConnection>, told_at: Instant) {
+        let most = (DRAIN + KEEPING).min(self.poster.settings.shutdown_deadline);
+        let until = told_at + most;
+        let cut_at = until - KEEPING.min(most / 2);
+        let cut = self.poster.cut.clone();
+        loop {
+            tokio::select! {
+                ended = self.on_their_way.join_next() => match ended {
+                    Some(ended) => self.take_in(ended),
+                    None if self.ended.is_empty() => return,
+                    None => {}
+                },
+                () = tokio::time::sleep_until(cut_at), if !cut.is_cancelled() => cut.cancel(),
+            }
+            match tokio::time::timeout_at(until, self.round(&mut connection, None)).await {
+                Ok(Ok(_)) => {}
+                Ok(Err(trouble)) => {
+                    connection = None;
+                    tracing::debug!(%trouble, "callbacks wait for the database");
+                    tokio::time::sleep(SHORT_PAUSE).await;
+                }
+                Err(_) => {
+                    let count = self.ended.len() + self.on_their_way.len();
+                    tracing::warn!(
+                        count,
+                        "how callbacks ended could not be kept: they are sent again"
+                    );
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Takes in one that ended, and those that ended meanwhile.
+    fn take_in(&mut self, ended: Result<Attempted, JoinError>) {
+        self.ended.extend(ended);
+        while let Some(ended) = self.on_their_way.try_join_next() {
+            self.ended.extend(ended);
+        }
+    }
+
+    /// Keeps what ended and, unless it is told to look for nothing, or to stop, looks for what is due. Says when to
+    /// look again, if it looked.
     async fn round(
         &mut self,
         held: &mut Option<PgConnection>,
-        looks: bool,
+        looks: Option<&CancellationToken>,
     ) -> Result<Option<Duration>, Trouble> {
         let connection = match held {
             Some(connection) => connection,
@@ -151,9 +218,9 @@ impl Callbacks {
             self.count();
             self.ended.clear();
         }
-        if !looks {
+        let Some(stop) = looks.filter(|stop| !stop.is_cancelled()) else {
             return Ok(None);
-        }
+        };
         if self.forgot.elapsed() >= FORGET_EVERY {
             self.forgot = Instant::now();
             callbacks::forget(connection, KEPT, 10_000).await?;
@@ -168,11 +235,15 @@ impl Callbacks {
             true => PLACE,
             false => Duration::ZERO,
         };
+        if stop.is_cancelled() {
+            callbacks::give_back(connection, &taken).await?;
+            return Ok(None);
+        }
         self.start(connection, taken).await?;
         Ok(Some((began.elapsed() * LOOKING).clamp(wait, IDLE)))
     }
 
-    /// Sends callbacks on their way, and gives back those for whose hosts there is no place.
+    /// Sends callbacks on their way, and gives back those for which there is no place.
     async fn start(
         &mut self,
         connection: &mut PgConnection,
@@ -185,7 +256,7 @@ impl Callbacks {
         let ends = finished::finished(connection, &ids).await?;
         let mut too_many = Vec::new();
         for callback in taken {
-            let Some(place) = self.places.enter(&callback.host) else {
+            let Some(place) = self.places.enter(&callback.tenant, &callback.host) else {
                 too_many.push(callback);
                 continue;
             };

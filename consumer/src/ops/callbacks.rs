@@ -3,8 +3,8 @@
 use anyhow::bail;
 use clap::{Args, Subcommand};
 use millrace_schemas::TaskId;
-use millrace_settings::{DatabaseArgs, OutputArgs, TelemetryArgs, exit, operator};
-use millrace_store::callbacks::{self, Shown, Which};
+use millrace_settings::{DatabaseArgs, Format, OutputArgs, TelemetryArgs, exit, operator};
+use millrace_store::callbacks::{self, Shown, Tried, Which};
 use millrace_store::{Database, Purpose, callback_secrets};
 use sqlx::PgConnection;
 
@@ -22,7 +22,7 @@ pub struct CallbacksArgs {
 
 #[derive(Debug, Subcommand)]
 enum CallbacksCommand {
-    /// List callbacks, newest first, with how the last attempt at each ended
+    /// List callbacks, newest first, with how the last attempt at each ended; with --task, how all of them did
     List {
         /// Of this tenant only
         #[arg(long, value_name = "NAME")]
@@ -39,9 +39,9 @@ enum CallbacksCommand {
         #[command(flatten)]
         common: Common,
     },
-    /// Send again what ended: the callback of a task, or all of a tenant that were given up
+    /// Send again at once: the callback of a task, or all of a tenant that were given up
     Resend {
-        /// The callback of this task
+        /// The callback of this task, if it ended, or failed and waits for another attempt
         #[arg(
             long,
             value_name = "ID",
@@ -168,10 +168,12 @@ pub async fn run(args: &CallbacksArgs) -> anyhow::Result<u8> {
             let mut connection = common.connect().await?;
             let (tenant, outcome) = (tenant.as_deref(), outcome.as_deref());
             let found = callbacks::latest(&mut connection, tenant, *task, outcome, *limit).await?;
-            let columns = [
-                "task", "run", "tenant", "outcome", "attempts", "due", "answer", "target", "error",
-            ];
-            rows(common.output.format, &columns, &found, cells)?;
+            let Some(task) = *task else {
+                rows(common.output.format, &COLUMNS, &found, cells)?;
+                return Ok(exit::DONE);
+            };
+            let tries = callbacks::tries(&mut connection, task).await?;
+            with_tries(common.output.format, found, tries)?;
             Ok(exit::DONE)
         }
         CallbacksCommand::Resend {
@@ -250,6 +252,56 @@ async fn secret(command: &SecretCommand) -> anyhow::Result<u8> {
         }
     }
     Ok(exit::DONE)
+}
+
+/// A callback with all attempts at it, as JSON tells it.
+#[derive(serde::Serialize)]
+struct WithTries {
+    #[serde(flatten)]
+    callback: Shown,
+    tries: Vec<Tried>,
+}
+
+/// Prints a task's callbacks with all attempts: in each as JSON, in a table of their own for people.
+fn with_tries(format: Format, found: Vec<Shown>, tries: Vec<Tried>) -> anyhow::Result<()> {
+    if format == Format::Table {
+        rows(format, &COLUMNS, &found, cells)?;
+        let runs: Vec<i16> = found.iter().map(|one| one.run).collect();
+        let tries: Vec<Tried> = tries
+            .into_iter()
+            .filter(|one| runs.contains(&one.run))
+            .collect();
+        if !tries.is_empty() {
+            println!();
+            let columns = ["run", "attempt", "at", "answer", "took ms", "error"];
+            rows(format, &columns, &tries, tried_cells)?;
+        }
+        return Ok(());
+    }
+    let found: Vec<WithTries> = found
+        .into_iter()
+        .map(|callback| {
+            let its = tries.iter().filter(|one| one.run == callback.run);
+            let tries = its.cloned().collect();
+            WithTries { callback, tries }
+        })
+        .collect();
+    rows(format, &[], &found, |_| Vec::new())
+}
+
+const COLUMNS: [&str; 9] = [
+    "task", "run", "tenant", "outcome", "attempts", "due", "answer", "target", "error",
+];
+
+fn tried_cells(one: &Tried) -> Vec<String> {
+    vec![
+        one.run.to_string(),
+        one.attempt.to_string(),
+        one.at.clone(),
+        or_dash(one.status_code),
+        one.took_ms.to_string(),
+        or_dash(one.error.clone()),
+    ]
 }
 
 fn cells(one: &Shown) -> Vec<String> {

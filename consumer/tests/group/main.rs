@@ -11,6 +11,7 @@
 
 mod backpressure;
 mod books;
+mod callbacks;
 mod commands;
 mod dead_letter_commands;
 mod dead_letter_copies;

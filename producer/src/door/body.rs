@@ -4,12 +4,13 @@
 //! sent, and every refusal names the field.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::Uri;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use millrace_schemas::{TaskEvent, TaskId, limits};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -167,7 +168,7 @@ impl Raw<'_> {
         self,
         tenant: &str,
         now: DateTime<Utc>,
-        trace: TraceContext,
+        trace: Arc<TraceContext>,
     ) -> Result<Submission, Refusal> {
         if let Some(name) = self.name.as_deref()
             && (name.is_empty() || name.len() > NAME_BYTES || name.contains('\0'))
@@ -188,7 +189,15 @@ impl Raw<'_> {
         if let Some(url) = self.callback.as_deref() {
             target(url).map_err(|reason| Refusal::bad("/callback", reason))?;
         }
-        let until = self.timeout.map(|timeout| now + timeout);
+        let until = self
+            .timeout
+            .map(|timeout| {
+                let timeout = TimeDelta::from_std(timeout).ok();
+                timeout
+                    .and_then(|timeout| now.checked_add_signed(timeout))
+                    .ok_or_else(|| Refusal::bad("/timeout_seconds", "ten years at most"))
+            })
+            .transpose()?;
         let deadline = match (self.deadline, until) {
             (Some(one), Some(other)) => Some(one.min(other)),
             (one, other) => one.or(other),
@@ -283,7 +292,7 @@ mod tests {
     fn event(text: &str) -> Result<TaskEvent, Refusal> {
         parse(text.as_bytes())?
             .into_raw()?
-            .into_submission("acme", Utc::now(), TraceContext::default())
+            .into_submission("acme", Utc::now(), Arc::default())
             .map(|submission| submission.event)
     }
 
@@ -374,7 +383,7 @@ mod tests {
         let body = parse(br#"{"type":"t","deadline":"2999-01-01T00:00:00Z","timeout_seconds":5}"#);
         let raw = body.unwrap().into_raw().unwrap();
         let event = raw
-            .into_submission("acme", now, TraceContext::default())
+            .into_submission("acme", now, Arc::default())
             .unwrap()
             .event;
         let expected = (now + Duration::from_secs(5)).timestamp_micros();

@@ -1,8 +1,8 @@
 //! A desk at the database: questions that come at the same time are asked in one statement.
 //!
 //! While one statement is out, the next questions gather; so a lone question is asked at once, and ten thousand
-//! a second cost some hundred statements. A desk has one connection, a bounded queue and a time limit: a full queue
-//! or a database that is away is told to whoever asks, and nothing waits for it.
+//! a second cost some hundred statements. A desk has one connection, a bounded queue and a time limit for each
+//! question: a full queue or a database that is away is told to whoever asks, and nothing waits for it.
 
 use std::future::Future;
 use std::time::Duration;
@@ -15,7 +15,9 @@ use tokio::time::timeout;
 /// Questions that may wait at a desk.
 const QUEUE: usize = 20_000;
 /// How long a statement may take, connecting included.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(4);
+/// How long whoever asks waits, for their turn included.
+const LONGEST: Duration = Duration::from_secs(5);
 
 /// What a desk is asked, and how it answers.
 pub(crate) trait Clerk: Send + 'static {
@@ -77,7 +79,10 @@ impl<C: Clerk> Desk<C> {
         self.questions
             .try_send((question, sender))
             .map_err(|_| NoAnswer::Crowded)?;
-        answer.await.unwrap_or(Err(NoAnswer::Away))
+        match timeout(LONGEST, answer).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) | Err(_) => Err(NoAnswer::Away),
+        }
     }
 }
 
@@ -91,7 +96,12 @@ async fn serve<C: Clerk>(database: Database, mut clerk: C, mut queue: mpsc::Rece
         if questions.is_empty() {
             continue;
         }
-        match answered(&database, &mut connection, &mut clerk, &questions).await {
+        let asked = answered(&database, &mut connection, &mut clerk, &questions);
+        let answers = timeout(PATIENCE, asked).await.unwrap_or_else(|_| {
+            let text = format!("no answer within {} s", PATIENCE.as_secs());
+            Err(Trouble::Held(text))
+        });
+        match answers {
             Ok(answers) => {
                 for (sender, answer) in senders.into_iter().zip(answers) {
                     let _ = sender.send(Ok(answer));
@@ -99,6 +109,12 @@ async fn serve<C: Clerk>(database: Database, mut clerk: C, mut queue: mpsc::Rece
             }
             Err(trouble) => {
                 tracing::warn!(%trouble, "the database did not answer a front door's question");
+                if matches!(trouble, Trouble::Outage(_) | Trouble::Held(_)) {
+                    // Those that asked meanwhile would only wait for the same.
+                    while let Ok((_, sender)) = queue.try_recv() {
+                        let _ = sender.send(Err(NoAnswer::Away));
+                    }
+                }
                 for sender in senders {
                     let _ = sender.send(Err(NoAnswer::Away));
                 }
@@ -120,20 +136,13 @@ async fn answered<C: Clerk>(
             Some(held) => (held, false),
             None => (database.connect(Purpose::Desk).await?, true),
         };
-        let asked = timeout(PATIENCE, clerk.answer(&mut held, questions)).await;
-        match asked {
-            Ok(Ok(answers)) => {
+        match clerk.answer(&mut held, questions).await {
+            Ok(answers) => {
                 *connection = Some(held);
                 return Ok(answers);
             }
-            Ok(Err(Trouble::Outage(_))) if !is_new => {}
-            Ok(Err(trouble)) => return Err(trouble),
-            Err(_) => {
-                return Err(Trouble::Held(format!(
-                    "no answer within {} s",
-                    PATIENCE.as_secs()
-                )));
-            }
+            Err(Trouble::Outage(_)) if !is_new => {}
+            Err(trouble) => return Err(trouble),
         }
     }
 }

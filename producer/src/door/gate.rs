@@ -39,6 +39,8 @@ struct Tenant {
     rate: Option<DefaultDirectRateLimiter>,
     in_flight: AtomicUsize,
     most: usize,
+    /// Tasks that are followed.
+    followed: AtomicUsize,
 }
 
 /// Whoever is behind a request.
@@ -46,6 +48,18 @@ struct Tenant {
 pub(crate) struct Caller {
     tenant: Arc<Tenant>,
     scopes: Arc<[Scope]>,
+    /// The half of the key that may be shown; none while there are no keys.
+    key: Option<Arc<str>>,
+}
+
+/// A task that counts among those that its tenant follows, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Followed(Arc<Tenant>);
+
+impl Drop for Followed {
+    fn drop(&mut self) {
+        self.0.followed.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// A request that counts among its tenant's until it is dropped.
@@ -60,6 +74,7 @@ impl Drop for Stay {
 
 #[derive(Debug)]
 struct Key {
+    id: Arc<str>,
     hash: blake3::Hash,
     scopes: Arc<[Scope]>,
     tenant: Arc<Tenant>,
@@ -121,6 +136,7 @@ impl Gate {
         let mut book = Book::default();
         for key in access.keys.iter().filter(|key| key.revoked_at.is_none()) {
             let key_of = Key {
+                id: key.id.as_str().into(),
                 hash: blake3::Hash::from_bytes(key.hash),
                 scopes: key.scopes.clone().into(),
                 tenant: tenant(&key.tenant),
@@ -130,6 +146,7 @@ impl Gate {
         book.anybody = access.keys.is_empty().then(|| Caller {
             tenant: tenant(&self.keyless_tenant),
             scopes: Scope::ALL.into(),
+            key: None,
         });
         book.access = access;
         *self.book.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(book);
@@ -159,6 +176,7 @@ impl Gate {
                 .and_then(|rate| quota(rate, burst))
                 .map(RateLimiter::direct),
             in_flight: AtomicUsize::new(0),
+            followed: AtomicUsize::new(0),
             most: most.unwrap_or(usize::MAX),
         }
     }
@@ -178,12 +196,34 @@ impl Gate {
             Some(key) if key.hash == blake3::hash(presented.as_bytes()) => Ok(Caller {
                 tenant: key.tenant.clone(),
                 scopes: key.scopes.clone(),
+                key: Some(key.id.clone()),
             }),
             _ => {
                 Err(Refusal::new(Kind::Unauthorized, "the API key is not valid")
                     .at("Authorization"))
             }
         }
+    }
+}
+
+impl Gate {
+    /// Whether a caller who came in may still do this: keys are revoked while streams are open.
+    ///
+    /// # Errors
+    /// The key is not valid any more, or keys are needed by now.
+    pub(crate) fn still(&self, caller: &Caller, scope: Scope) -> Result<(), Refusal> {
+        let book = self.book();
+        let scopes = match &caller.key {
+            None => book.anybody.as_ref().map(|anybody| &anybody.scopes),
+            Some(id) => book.keys.get(&**id).map(|key| &key.scopes),
+        };
+        if scopes.is_some_and(|scopes| scopes.contains(&scope)) {
+            return Ok(());
+        }
+        Err(Refusal::new(
+            Kind::Unauthorized,
+            "the API key is not valid any more",
+        ))
     }
 }
 
@@ -230,6 +270,23 @@ impl Caller {
             .after(Duration::from_secs(1)));
         }
         Ok(stay)
+    }
+
+    /// Counts one more task that is followed, of at most `most`.
+    ///
+    /// # Errors
+    /// The tenant follows as many already.
+    pub(crate) fn follow(&self, most: usize) -> Result<Followed, Refusal> {
+        let before = self.tenant.followed.fetch_add(1, Ordering::Relaxed);
+        let followed = Followed(self.tenant.clone());
+        if before >= most {
+            return Err(Refusal::new(
+                Kind::RateLimited,
+                format!("more than {most} tasks are followed: close some streams, or ask for the status instead"),
+            )
+            .after(Duration::from_secs(5)));
+        }
+        Ok(followed)
     }
 
     /// Counts so many tasks that are to be submitted.

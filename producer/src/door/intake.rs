@@ -2,6 +2,9 @@
 //!
 //! An id is given out only after all in-sync replicas have the event (law 1).
 
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
 use futures_util::future::join_all;
 use millrace_schemas::{TaskEvent, TaskId};
 use millrace_store::idempotency::{Named, Sent};
@@ -10,10 +13,14 @@ use millrace_telemetry::{DoorMetrics, DoorOutcome};
 use crate::delivery::DeliveryFailure;
 use crate::wire::Trace;
 
+use super::memory::Held;
 use super::names::{Claim, Claimed, Names};
 use super::pressure::{Pressure, Room};
 use super::refusal::{Kind, Refusal};
 use super::sender::{Acknowledgement, Sender, Unsent};
+
+/// An id is sent at most so long after it was made, else a new one is.
+const FRESH: Duration = Duration::from_secs(1);
 
 /// A task as a caller handed it over.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,7 +30,7 @@ pub(crate) struct Submission {
     /// The caller's name for the request.
     pub name: Option<Box<str>>,
     /// The trace that it belongs to.
-    pub trace: TraceContext,
+    pub trace: Arc<TraceContext>,
 }
 
 /// The trace context of a request, as it came.
@@ -79,30 +86,47 @@ impl Intake {
     }
 
     /// Hands over one task and returns its id once it is durable. Runs to its end even if whoever asked goes
-    /// away.
+    /// away, and holds the body's memory until then.
     ///
     /// # Errors
     /// The task was not accepted, or nobody knows.
-    pub(crate) async fn submit(&self, submission: Submission) -> Result<TaskId, Refusal> {
-        let mut ids = self.submit_all(vec![submission]).await?;
+    pub(crate) async fn submit(
+        &self,
+        submission: Submission,
+        held: Held,
+    ) -> Result<TaskId, Refusal> {
+        let mut ids = self.submit_all(vec![submission], held).await?;
         ids.pop().unwrap_or_else(|| Err(Refusal::kafka_is_behind()))
     }
 
     /// Hands over many tasks, and answers for each in their order.
     ///
     /// # Errors
-    /// Without room for any of them, nothing was sent.
+    /// Kafka takes no more at present: nothing was sent.
     pub(crate) async fn submit_all(
         &self,
         submissions: Vec<Submission>,
+        held: Held,
     ) -> Result<Vec<Result<TaskId, Refusal>>, Refusal> {
-        let room = self
-            .pressure
-            .enter(submissions.len())
-            .ok_or_else(Refusal::kafka_is_behind)?;
+        let any_named = submissions.iter().any(|one| one.name.is_some());
+        // A name is asked for first: how long the database takes says nothing of Kafka, and must not fill the room of
+        // those that have none.
+        let room = if any_named {
+            if self.pressure.is_full() {
+                return Err(Refusal::kafka_is_behind());
+            }
+            None
+        } else {
+            let room = self.pressure.enter(submissions.len());
+            Some(room.ok_or_else(Refusal::kafka_is_behind)?)
+        };
         let this = self.clone();
         // A caller that hangs up in the middle must not leave a name behind that nobody settles.
-        let done = tokio::spawn(async move { this.run(submissions, room).await });
+        let done = tokio::spawn(async move {
+            let answers = this.run(submissions, room).await;
+            drop(held);
+            answers
+        });
         done.await.map_err(|error| {
             tracing::error!(%error, "a submit failed");
             Refusal::new(Kind::Internal, "the front door failed")
@@ -112,24 +136,39 @@ impl Intake {
     async fn run(
         &self,
         submissions: Vec<Submission>,
-        mut room: Room,
+        room: Option<Room>,
     ) -> Vec<Result<TaskId, Refusal>> {
-        let mut sent = Vec::with_capacity(submissions.len());
-        for submission in self.named(submissions).await {
-            sent.push(match submission {
-                Ok(Start::Send(submission, claimed)) => {
-                    self.send(&submission, claimed).await.map(Begun::Sending)
+        let starts = self.named(submissions).await;
+        let sends = starts
+            .iter()
+            .filter(|start| matches!(start, Ok(Start::Send(..))))
+            .count();
+        let mut room = room.or_else(|| self.pressure.enter(sends));
+        let begun: Vec<Begun> = starts
+            .into_iter()
+            .map(|start| match start {
+                Ok(Start::Send(submission, claimed)) if room.is_some() => {
+                    self.send(*submission, claimed)
                 }
-                Ok(Start::Accepted(id)) => Ok(Begun::Accepted(id)),
-                Err(refusal) => Err(refusal),
-            });
+                Ok(Start::Send(_, claimed)) => {
+                    Begun::Done(End::unsent(claimed, Refusal::kafka_is_behind()))
+                }
+                Ok(Start::Accepted(id)) => Begun::Done(End::without_word(Ok(id))),
+                Err(refusal) => Begun::Done(End::without_word(Err(refusal))),
+            })
+            .collect();
+        let mut ends = join_all(begun.into_iter().map(acknowledged)).await;
+        if let Some(room) = &mut room {
+            if ends.iter().any(|end| end.word == Some(Word::Bad)) {
+                room.failed();
+            } else if ends.iter().any(|end| end.word == Some(Word::Good)) {
+                room.acknowledged();
+            }
         }
-        let ends = join_all(sent.into_iter().map(finish)).await;
-        if ends.iter().any(|end| end.word == Some(Word::Bad)) {
-            room.failed();
-        } else if ends.iter().any(|end| end.word == Some(Word::Good)) {
-            room.acknowledged();
-        }
+        // Kafka has said all that it has to say.
+        drop(room);
+        let settled = ends.iter_mut().filter_map(|end| end.settle.take());
+        join_all(settled.map(|(claimed, sent)| claimed.settle(sent))).await;
         for outcome in [
             DoorOutcome::Accepted,
             DoorOutcome::Repeated,
@@ -178,29 +217,36 @@ impl Intake {
         })
     }
 
-    async fn send(
-        &self,
-        submission: &Submission,
-        claimed: Option<Claimed>,
-    ) -> Result<Sending, Refusal> {
+    fn send(&self, mut submission: Submission, claimed: Option<Claimed>) -> Begun {
+        // A task that stays unseen for a while after its birth counts as unknown, so an id is not given to an event
+        // that was long on its way here.
+        if claimed.is_none() && is_old(submission.event.task_id) {
+            submission.event.task_id = TaskId::mint();
+        }
         let event = submission.event.as_ref();
         match self.sender.send(&event, submission.trace.borrowed()) {
-            Ok(acknowledgement) => Ok(Sending {
+            Ok(acknowledgement) => Begun::Sending(Sending {
                 task_id: event.task_id,
                 acknowledgement,
                 claimed,
             }),
-            Err(unsent) => {
-                if let Some(claimed) = claimed {
-                    claimed.settle(Sent::No).await;
-                }
-                Err(match unsent {
+            Err(unsent) => Begun::Done(End::unsent(
+                claimed,
+                match unsent {
                     Unsent::Full => Refusal::kafka_is_behind(),
                     Unsent::Event(error) => error.into(),
-                })
-            }
+                },
+            )),
         }
     }
+}
+
+/// Whether an id was made some time ago.
+fn is_old(id: TaskId) -> bool {
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    now.saturating_sub(Duration::from_millis(id.born_ms())) > FRESH
 }
 
 enum Start {
@@ -210,7 +256,7 @@ enum Start {
 
 enum Begun {
     Sending(Sending),
-    Accepted(TaskId),
+    Done(End),
 }
 
 /// What Kafka said of a task.
@@ -225,9 +271,27 @@ enum Word {
 struct End {
     answer: Result<TaskId, Refusal>,
     word: Option<Word>,
+    /// The name that is to be told what became of the event.
+    settle: Option<(Claimed, Sent)>,
 }
 
 impl End {
+    /// Kafka was not asked.
+    fn without_word(answer: Result<TaskId, Refusal>) -> Self {
+        Self {
+            answer,
+            word: None,
+            settle: None,
+        }
+    }
+
+    fn unsent(claimed: Option<Claimed>, refusal: Refusal) -> Self {
+        Self {
+            settle: claimed.map(|claimed| (claimed, Sent::No)),
+            ..Self::without_word(Err(refusal))
+        }
+    }
+
     fn outcome(&self) -> DoorOutcome {
         match (&self.answer, self.word) {
             (Ok(_), Some(_)) => DoorOutcome::Accepted,
@@ -238,21 +302,10 @@ impl End {
     }
 }
 
-async fn finish(begun: Result<Begun, Refusal>) -> End {
+async fn acknowledged(begun: Begun) -> End {
     let sending = match begun {
-        Ok(Begun::Sending(sending)) => sending,
-        Ok(Begun::Accepted(id)) => {
-            return End {
-                answer: Ok(id),
-                word: None,
-            };
-        }
-        Err(refusal) => {
-            return End {
-                answer: Err(refusal),
-                word: None,
-            };
-        }
+        Begun::Sending(sending) => sending,
+        Begun::Done(end) => return end,
     };
     let outcome = sending.acknowledgement.wait().await;
     let word = match &outcome {
@@ -260,19 +313,36 @@ async fn finish(begun: Result<Begun, Refusal>) -> End {
         Err(DeliveryFailure::Refused(_)) => None,
         Err(_) => Some(Word::Bad),
     };
-    if let Some(claimed) = sending.claimed {
-        claimed.settle(sent(&outcome)).await;
-    }
+    let sent = sent(&outcome);
     End {
         answer: outcome.map(|()| sending.task_id).map_err(Refusal::from),
         word,
+        settle: sending.claimed.map(|claimed| (claimed, sent)),
     }
 }
 
+/// What is certain of an event: a client that stops may have sent it before.
 fn sent(outcome: &Result<(), DeliveryFailure>) -> Sent {
     match outcome {
         Ok(()) => Sent::Accepted,
-        Err(DeliveryFailure::Unknown(_)) => Sent::Unknown,
-        Err(_) => Sent::No,
+        Err(DeliveryFailure::NotSent | DeliveryFailure::Refused(_)) => Sent::No,
+        Err(DeliveryFailure::Unknown(_) | DeliveryFailure::Stopped(_)) => Sent::Unknown,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::types::RDKafkaErrorCode;
+
+    use super::*;
+
+    #[test]
+    fn only_what_certainly_was_not_written_frees_its_name() {
+        let stopped = DeliveryFailure::from(RDKafkaErrorCode::UnknownTopic);
+        assert!(matches!(stopped, DeliveryFailure::Stopped(_)));
+        assert_eq!(Refusal::from(stopped.clone()).kind, Kind::OutcomeUnknown);
+        assert_eq!(sent(&Err(stopped)), Sent::Unknown);
+        assert_eq!(sent(&Err(DeliveryFailure::NotSent)), Sent::No);
+        assert_eq!(sent(&Ok(())), Sent::Accepted);
     }
 }

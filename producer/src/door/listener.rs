@@ -10,6 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
+use axum::http::Response;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::GracefulShutdown;
@@ -20,6 +22,10 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
+use tower::util::MapResponse;
+
+use super::connection::Connection;
+use super::readers::look_after;
 
 /// How long a request's head may take, from the first byte of the connection or the end of the former request.
 const HEAD_PATIENCE: Duration = Duration::from_secs(30);
@@ -31,6 +37,9 @@ const HEAD_BYTES: usize = 32 * 1024;
 const HEADERS: usize = 100;
 /// Streams of one HTTP/2 connection.
 const STREAMS: u32 = 1_000;
+/// Bytes that a client may send ahead of being read, by HTTP/2: of all streams of a connection, and of one.
+const CONNECTION_WINDOW: u32 = 256 * 1024;
+const STREAM_WINDOW: u32 = 128 * 1024;
 /// Resets that a client may ask for before its connection ends (CVE-2023-44487).
 const RESETS: usize = 100;
 /// How long a client may leave what it was sent unacknowledged.
@@ -133,24 +142,27 @@ pub(crate) async fn serve(
             },
         };
         configure(&stream);
-        let service = TowerToHyperService::new(router.clone());
+        // Cancelled when a reader takes nothing.
+        let cut = CancellationToken::new();
+        let service = TowerToHyperService::new(MapResponse::new(router.clone(), {
+            let cut = cut.clone();
+            move |response: Response<Body>| look_after(response, &cut)
+        }));
         let (builder, watcher) = (builder.clone(), graceful.watcher());
         // Two kinds of tasks: a connection in the clear does not carry what TLS needs.
         match tls.clone() {
             None => tokio::spawn(async move {
-                let _place = place;
-                let connection =
-                    builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
-                ended(watcher.watch(connection.into_owned()).await);
+                let stream = TokioIo::new(Connection::new(stream, place, HEAD_PATIENCE));
+                let connection = builder.serve_connection_with_upgrades(stream, service);
+                ended(watcher.watch(connection.into_owned()), cut).await;
             }),
             Some(tls) => tokio::spawn(async move {
-                let _place = place;
                 let Ok(Ok(stream)) = timeout(HANDSHAKE_PATIENCE, tls.accept(stream)).await else {
                     return;
                 };
-                let connection =
-                    builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
-                ended(watcher.watch(connection.into_owned()).await);
+                let stream = TokioIo::new(Connection::new(stream, place, HEAD_PATIENCE));
+                let connection = builder.serve_connection_with_upgrades(stream, service);
+                ended(watcher.watch(connection.into_owned()), cut).await;
             }),
         };
     }
@@ -160,9 +172,18 @@ pub(crate) async fn serve(
     }
 }
 
-fn ended(ended: Result<(), Box<dyn std::error::Error + Send + Sync>>) {
-    if let Err(error) = ended {
-        tracing::debug!(%error, "a connection ended badly");
+/// Serves a connection to its end, or until it is cut.
+async fn ended(
+    connection: impl Future<Output = Result<(), Box<dyn std::error::Error + Send + Sync>>>,
+    cut: CancellationToken,
+) {
+    tokio::select! {
+        ended = connection => {
+            if let Err(error) = ended {
+                tracing::debug!(%error, "a connection ended badly");
+            }
+        }
+        () = cut.cancelled() => {}
     }
 }
 
@@ -180,6 +201,9 @@ fn builder() -> Builder<TokioExecutor> {
         .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .max_send_buf_size(HEAD_BYTES)
         .max_header_list_size(u32::try_from(HEAD_BYTES).unwrap_or(u32::MAX))
         .max_pending_accept_reset_streams(RESETS)
         .keep_alive_interval(KEEPALIVE)

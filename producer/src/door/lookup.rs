@@ -129,7 +129,23 @@ impl Standing {
                 Kind::Gone,
                 "the task was born before the oldest day of which results are kept",
             )),
-            _ => Ok(self),
+            _ => Ok(self.without_foreign_cancels(tenant)),
+        }
+    }
+
+    /// What another tenant asked for of a task of which it is not known yet whose it is, does not show.
+    fn without_foreign_cancels(self, tenant: Option<&str>) -> Self {
+        match self {
+            Self::Open(status)
+                if status.cancel_requested
+                    && status.tenant.is_none()
+                    && !status.is_cancelled_by(tenant) =>
+            {
+                let mut seen = TaskStatus::clone(&status);
+                seen.cancel_requested = false;
+                Self::Open(Arc::new(seen))
+            }
+            other => other,
         }
     }
 }

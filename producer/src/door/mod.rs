@@ -9,6 +9,7 @@
 //! the database, *pressure* bounds what is on its way, *refusal* is every way to say no.
 
 mod body;
+mod connection;
 mod descriptors;
 mod desk;
 mod following;
@@ -20,10 +21,12 @@ mod json_text;
 pub mod keys;
 mod listener;
 mod lookup;
+mod memory;
 mod names;
 mod options;
 mod overview;
 mod pressure;
+mod readers;
 mod refusal;
 mod run;
 mod sender;

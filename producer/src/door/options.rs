@@ -71,6 +71,9 @@ pub struct ServeArgs {
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     pub max_streams: usize,
 
+    /// Tasks that all open streams together may follow; with API keys, half of it for one tenant at most
+    #[arg(long, value_name = "N", default_value_t = 100_000)]
+    pub max_followed: usize,
     /// Largest event, encoded
     #[arg(long, value_name = "BYTES", default_value_t = 1_000_000, value_parser = event_bytes)]
     pub max_event_bytes: usize,
@@ -83,7 +86,7 @@ pub struct ServeArgs {
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     pub max_bulk_tasks: usize,
 
-    /// Memory for bodies that are being read, all requests together
+    /// Memory for bodies, all requests together: of tasks on their way in, and of results on their way out
     #[arg(long, value_name = "BYTES", default_value_t = 128 << 20)]
     pub max_body_memory: usize,
 

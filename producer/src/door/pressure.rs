@@ -110,6 +110,11 @@ impl Pressure {
         })
     }
 
+    /// Whether there is no room at present.
+    pub(crate) fn is_full(&self) -> bool {
+        self.with(|limit| limit.in_flight >= limit.limit)
+    }
+
     /// Tasks on their way, and how many there may be at present.
     pub(crate) fn reading(&self) -> (usize, usize) {
         self.with(|limit| (limit.in_flight, limit.limit))

@@ -308,13 +308,24 @@ impl From<DeliveryFailure> for Refusal {
             DeliveryFailure::Refused(_) if failure.is_too_large() => {
                 Self::new(Kind::TooLarge, failure.to_string())
             }
-            DeliveryFailure::Refused(_) => Self::new(Kind::BadRequest, failure.to_string()),
-            DeliveryFailure::Unknown(_) => Self::new(
-                Kind::OutcomeUnknown,
-                "Kafka did not say in time whether it has the task",
-            )
-            .after(Duration::from_secs(1)),
-            DeliveryFailure::NotSent | DeliveryFailure::Stopped(_) => {
+            DeliveryFailure::Refused(_) => {
+                tracing::error!(%failure, "Kafka refused an event");
+                Self::new(
+                    Kind::BadRequest,
+                    "Kafka's topic does not take this task: its operator finds the reason in the front door's log",
+                )
+            }
+            DeliveryFailure::Unknown(_) | DeliveryFailure::Stopped(_) => {
+                if matches!(failure, DeliveryFailure::Stopped(_)) {
+                    tracing::error!(%failure, "Kafka takes nothing from here");
+                }
+                Self::new(
+                    Kind::OutcomeUnknown,
+                    "Kafka did not say in time whether it has the task",
+                )
+                .after(Duration::from_secs(1))
+            }
+            DeliveryFailure::NotSent => {
                 tracing::error!(%failure, "Kafka takes nothing from here");
                 Self::kafka_is_behind()
             }

@@ -24,10 +24,11 @@ use super::descriptors;
 use super::desk::Desk;
 use super::gate::{Defaults, Gate};
 use super::grpc;
-use super::http::{self, BodyMemory};
+use super::http;
 use super::intake::Intake;
 use super::listener::{self, Wider};
 use super::lookup::Lookup;
+use super::memory::BodyMemory;
 use super::names::Names;
 use super::options::ServeArgs;
 use super::overview::Overviews;
@@ -249,10 +250,12 @@ impl Prepared {
                 body_bytes: self.args.max_event_bytes * 2,
                 bulk_bytes: self.args.max_bulk_bytes,
                 bulk_tasks: self.args.max_bulk_tasks,
+                followed: self.args.max_followed,
                 body_patience: BODY_PATIENCE,
             },
             bodies: BodyMemory::new(self.args.max_body_memory),
             streams: Arc::new(Semaphore::new(self.args.max_streams)),
+            followed: Arc::new(Semaphore::new(self.args.max_followed)),
             closing: closing.clone(),
         });
         let (ready, is_ready) = watch::channel(true);
@@ -284,7 +287,7 @@ impl Prepared {
             wider,
             self.tls,
             http::router(door.clone())
-                .layer(from_fn_with_state(calls, grpc::divert))
+                .layer(from_fn_with_state((calls, door.clone()), grpc::divert))
                 .layer(from_fn_with_state(door, http::identified)),
             descriptors::connections(self.args.max_connections),
             stop,

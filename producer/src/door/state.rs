@@ -9,21 +9,24 @@ use millrace_store::results::StatusWord;
 use millrace_store::{Trouble, cancels};
 use millrace_telemetry::DoorMetrics;
 use sqlx::PgConnection;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::desk::{Clerk, Desk};
 use super::gate::{Caller, Gate};
-use super::http::BodyMemory;
 use super::intake::{Intake, Submission};
 use super::lookup::{Lookup, Standing};
+use super::memory::{BodyMemory, Held};
 use super::overview::Overviews;
 use super::refusal::{Kind, Refusal};
 use super::waiting::{Wait, Waiting};
 
 /// How long whoever waits for a task waits before anybody asks how it stands.
 const AT_ONCE: Duration = Duration::from_millis(200);
+
+/// Requests to cancel that a tenant may have open.
+const OPEN_CANCELS: i64 = 10_000;
 
 /// Bounds of what one request may ask for.
 #[derive(Clone, Copy, Debug)]
@@ -34,6 +37,8 @@ pub(crate) struct Bounds {
     pub bulk_bytes: usize,
     /// Tasks in one JSON array, and ids that one stream may follow.
     pub bulk_tasks: usize,
+    /// Tasks that all streams together may follow.
+    pub followed: usize,
     /// How long a body may take to arrive; of a stream of tasks, how long it may pause.
     pub body_patience: Duration,
 }
@@ -49,8 +54,10 @@ pub(crate) struct Door {
     pub metrics: DoorMetrics,
     pub bounds: Bounds,
     pub bodies: BodyMemory,
-    /// Open streams of events, all tenants together.
+    /// Open streams, of tasks and of events, all tenants together.
     pub streams: Arc<Semaphore>,
+    /// Tasks that are followed by them.
+    pub followed: Arc<Semaphore>,
     /// Cancelled when the front door closes: streams end, waits are answered with what is known.
     pub closing: CancellationToken,
 }
@@ -59,22 +66,37 @@ pub(crate) struct Cancels;
 
 impl Clerk for Cancels {
     type Question = (TaskId, Box<str>);
-    type Answer = ();
+    /// Whether the tenant may have one more request open.
+    type Answer = bool;
     const MOST: usize = 100;
 
     async fn answer(
         &mut self,
         connection: &mut PgConnection,
         questions: &[(TaskId, Box<str>)],
-    ) -> Result<Vec<()>, Trouble> {
+    ) -> Result<Vec<bool>, Trouble> {
+        let mut answers = Vec::with_capacity(questions.len());
         for (id, tenant) in questions {
-            cancels::request(connection, *id, Some(tenant), "front door").await?;
+            let most = OPEN_CANCELS;
+            answers
+                .push(cancels::request_within(connection, *id, tenant, "front door", most).await?);
         }
-        Ok(vec![(); questions.len()])
+        Ok(answers)
     }
 }
 
 impl Door {
+    /// A place among the open streams.
+    ///
+    /// # Errors
+    /// There is none at present.
+    pub(crate) fn stream_place(&self) -> Result<OwnedSemaphorePermit, Refusal> {
+        self.streams.clone().try_acquire_owned().map_err(|_| {
+            Refusal::new(Kind::Unavailable, "too many streams are open at present")
+                .after(Duration::from_secs(5))
+        })
+    }
+
     /// Hands over one task for a caller; with `wait`, waits that long for its end besides.
     ///
     /// # Errors
@@ -83,18 +105,21 @@ impl Door {
         &self,
         caller: &Caller,
         submission: Submission,
+        held: Held,
         wait: Option<Duration>,
     ) -> Result<(TaskId, Option<Standing>), Refusal> {
         caller.spend(1)?;
         let Some(wait) = wait else {
-            return Ok((self.intake.submit(submission).await?, None));
+            return Ok((self.intake.submit(submission, held).await?, None));
         };
         // Nothing can be missed of a task for which somebody waits before it is sent.
         let offered = submission.event.task_id;
         let mut early = self.waiting.wait(offered, false);
-        let task_id = self.intake.submit(submission).await?;
+        let task_id = self.intake.submit(submission, held).await?;
         let standing = if task_id == offered {
-            self.end(&mut early, Instant::now() + wait).await
+            let end = self.end(&mut early, Instant::now() + wait).await;
+            // That nothing is known of it is no end: the task was accepted.
+            end.filter(|end| end.status().is_terminal())
         } else {
             drop(early);
             let standing = self.settled(caller, task_id, Some(wait)).await?;
@@ -161,6 +186,7 @@ impl Door {
     /// # Errors
     /// It is not there for this caller, or the database does not answer.
     pub(crate) async fn cancel(&self, caller: &Caller, id: TaskId) -> Result<Standing, Refusal> {
+        caller.spend(1)?;
         let standing = self
             .lookup
             .standing_now(id)
@@ -169,7 +195,13 @@ impl Door {
         if standing.status().is_terminal() {
             return Ok(standing);
         }
-        self.cancels.ask((id, caller.tenant().into())).await?;
+        if !self.cancels.ask((id, caller.tenant().into())).await? {
+            return Err(Refusal::new(
+                Kind::RateLimited,
+                format!("{OPEN_CANCELS} requests to cancel are open already"),
+            )
+            .after(Duration::from_secs(60)));
+        }
         Ok(match standing {
             Standing::Open(status) => {
                 let mut status = (*status).clone();

@@ -243,7 +243,11 @@ impl Waiting {
                 entry.looking = false;
                 entry.looked = Instant::now();
                 entry.looks = entry.looks.wrapping_add(1);
-                if let Some(standing) = standing {
+                // An end that was told meanwhile is newer than what this look found.
+                let has_ended = matches!(&*entry.seen.borrow(), Some(Standing::Ended(_)));
+                if let Some(standing) = standing
+                    && (standing.is_final() || !has_ended)
+                {
                     entry.seen.send_replace(Some(standing));
                 }
             }

@@ -165,3 +165,23 @@ async fn without_keys_it_listens_on_loopback_only_and_with_keys_where_it_is_told
     assert_eq!(door.get("/").send().await.unwrap().status(), 200);
     assert!(scene.open(&anywhere).base.contains("0.0.0.0"));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_ends_when_its_key_is_revoked() {
+    let scene = Scene::new("door_revoked").await;
+    let (id, acme) = key(&scene, "acme", "submit,read");
+    let door = scene.open(&[]);
+    let (_, body) = parts(submit(&door, &acme).await).await;
+    let path = format!("/v1/task/{}/events", body["task_id"].as_str().unwrap());
+    let stream = door.get(&path).bearer_auth(&acme).send().await.unwrap();
+    assert_eq!(stream.status(), 200);
+    assert!(
+        scene
+            .producer(&["keys", "revoke", &id])
+            .status()
+            .unwrap()
+            .success()
+    );
+    let ended = tokio::time::timeout(DEADLINE, stream.bytes()).await;
+    assert!(ended.is_ok(), "it goes on");
+}

@@ -285,8 +285,9 @@ async fn a_target_that_does_not_answer_holds_up_no_other() {
             .await;
     }
     let began = Instant::now();
-    while held.lock().unwrap().len() < 128 {
-        assert!(began.elapsed() < DEADLINE, "half of the places");
+    // Half of the places that one tenant may have.
+    while held.lock().unwrap().len() < 112 {
+        assert!(began.elapsed() < DEADLINE);
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     door.submit(&json!({"type": "echo", "callback": url})).await;
@@ -294,5 +295,5 @@ async fn a_target_that_does_not_answer_holds_up_no_other() {
     // Not one of those that hang had to end first.
     let ended = "SELECT count(*) FROM callback_attempts a JOIN callbacks c ON c.id = a.callback_id WHERE c.target = ";
     let ended = scene.number(&format!("{ended}'{hanging}'")).await;
-    assert_eq!((ended, held.lock().unwrap().len()), (0, 128));
+    assert_eq!((ended, held.lock().unwrap().len()), (0, 112));
 }

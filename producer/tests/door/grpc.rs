@@ -14,7 +14,7 @@ use tonic::{Code, Request, Status};
 
 use crate::scene::{Door, Scene};
 
-async fn client(door: &Door) -> TasksClient<Channel> {
+pub async fn client(door: &Door) -> TasksClient<Channel> {
     let endpoint = Endpoint::from_shared(door.base.clone()).unwrap();
     TasksClient::new(endpoint.connect().await.unwrap())
 }
@@ -27,7 +27,7 @@ fn task(task_type: &str, payload: &str) -> SubmitRequest {
     }
 }
 
-fn problem(status: &Status) -> String {
+pub fn problem(status: &Status) -> String {
     let name = status.metadata().get("millrace-problem");
     name.unwrap_or_else(|| panic!("{status:?}"))
         .to_str()

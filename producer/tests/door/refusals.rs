@@ -139,3 +139,21 @@ async fn the_type_of_a_problem_leads_to_its_explanation_and_the_api_describes_it
         assert!(paths.iter().any(|known| *known == path), "{path}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_path_that_is_no_text_names_nothing() {
+    let scene = Scene::new("door_paths").await;
+    let door = scene.open(&[]);
+    for path in [
+        "/v1/task/%FF/status",
+        "/v1/task/%FF/events",
+        "/problems/%FF",
+    ] {
+        assert_problem(door.get(path).send().await.unwrap(), 404, "not-found").await;
+    }
+    let cancel = door.post("/v1/task/%FF/cancel").send().await.unwrap();
+    assert_problem(cancel, 404, "not-found").await;
+    // An id of a time that has not come is nobody's.
+    let path = "/v1/task/ffffffff-ffff-7fff-bfff-ffffffffffff/status";
+    assert_problem(door.get(path).send().await.unwrap(), 404, "not-found").await;
+}

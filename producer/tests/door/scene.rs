@@ -253,6 +253,14 @@ impl Scene {
 }
 
 impl Door {
+    /// Resident memory of its process, in bytes.
+    pub fn memory(&self) -> i64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kilobytes = line.unwrap().trim().trim_end_matches(" kB");
+        kilobytes.parse::<i64>().unwrap() * 1_024
+    }
+
     pub fn address(&self) -> String {
         self.base.trim_start_matches("http://").to_owned()
     }

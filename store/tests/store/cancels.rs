@@ -112,3 +112,52 @@ async fn a_request_of_another_tenant_neither_counts_nor_stands_in_the_way() {
         "whoever runs the workers"
     );
 }
+
+#[tokio::test]
+async fn one_tenant_asks_for_as_much_as_it_may_and_pushes_nobody_out() {
+    let world = World::new("cancel_many").await;
+    let mut connection = world.operations().await;
+    let first = event().task_id;
+    cancels::request(&mut connection, first, Some("acme"), "ann")
+        .await
+        .unwrap();
+    for place in 0..7 {
+        let id = event().task_id;
+        let within = cancels::request_within(&mut connection, id, "globex", "door", 5).await;
+        assert_eq!(within.unwrap(), place < 5);
+    }
+    assert_eq!(cancels::count(&mut connection).await.unwrap(), 6);
+    let found = pending(&mut connection, 2).await;
+    assert!(
+        found.contains(&first),
+        "{found:?}: an older one of another tenant"
+    );
+}
+
+#[tokio::test]
+async fn requests_for_tasks_that_nobody_has_go_and_those_of_parked_ones_stay() {
+    let world = World::new("cancel_nobody").await;
+    let (mut writer, mut owner) = (world.writer(), world.claim(0).await);
+    let parked = ordered("a");
+    let batch = vec![retries(0, &parked, 600)];
+    world.land_records(&mut writer, &mut owner, batch).await;
+    let mut connection = world.operations().await;
+    for id in [parked.task_id, event().task_id] {
+        cancels::request(&mut connection, id, Some("acme"), "ann")
+            .await
+            .unwrap();
+    }
+    world
+        .sql("UPDATE partition_progress SET frontier_time = now()")
+        .await;
+    assert_eq!(
+        cancels::sweep(&mut connection).await.unwrap(),
+        0,
+        "both may be on their way"
+    );
+    world
+        .sql("UPDATE partition_progress SET frontier_time = now() + interval '1 minute'")
+        .await;
+    assert_eq!(cancels::sweep(&mut connection).await.unwrap(), 1);
+    assert_eq!(pending(&mut connection, 9).await, [parked.task_id]);
+}

@@ -10,7 +10,7 @@ use millrace_store::results::StatusWord;
 use prost_types::Timestamp;
 use tonic::metadata::MetadataMap;
 
-use crate::door::body::Raw;
+use crate::door::body::{Raw, seconds};
 use crate::door::json_text::{check_json, is_json};
 use crate::door::lookup::Standing;
 use crate::door::refusal::Refusal;
@@ -33,10 +33,9 @@ pub(super) fn raw(request: SubmitRequest, left: Option<Duration>) -> Result<Raw<
     let timeout = request
         .timeout
         .map(|timeout| {
-            Duration::try_from(timeout)
-                .ok()
-                .filter(|timeout| !timeout.is_zero())
-                .ok_or_else(|| Refusal::bad("timeout", "expected a time above 0"))
+            let timeout = Duration::try_from(timeout)
+                .map_err(|_| Refusal::bad("timeout", "expected a time above 0"))?;
+            seconds("timeout", timeout.as_secs_f64())
         })
         .transpose()?;
     let left = left.filter(|_| request.deadline_from_call);

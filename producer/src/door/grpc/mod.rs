@@ -4,6 +4,7 @@
 //! stable name of its problem in the metadata.
 
 mod convert;
+mod incoming;
 mod refusal;
 mod service;
 
@@ -19,6 +20,7 @@ use tonic::service::Routes;
 use tonic::{Code, Status};
 use tower::ServiceExt as _;
 
+use self::incoming::Incoming;
 use self::service::Service;
 use super::state::Door;
 use crate::v1::tasks_server::TasksServer;
@@ -70,13 +72,16 @@ pub(crate) fn is_call(request: &Request<Body>) -> bool {
 
 /// Sends calls of gRPC to their services, and everything else on.
 pub(crate) async fn divert(
-    State(routes): State<Routes>,
+    State((routes, door)): State<(Routes, Arc<Door>)>,
     request: Request<Body>,
     next: Next,
 ) -> Response<Body> {
     if !is_call(&request) {
         return next.run(request).await;
     }
+    let bodies = door.bodies.nothing();
+    let request =
+        request.map(|body| Body::new(Incoming::new(body, bodies, door.bounds.body_patience)));
     match routes.oneshot(request).await {
         Ok(response) => {
             let mut response = response.map(Body::new);

@@ -5,17 +5,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{Stream, StreamExt as _, stream};
-use tokio::sync::mpsc;
+use prost::Message as _;
 use tonic::metadata::{KeyAndValueRef, MetadataMap};
 use tonic::{Request, Response, Status, Streaming};
 
 use millrace_schemas::TaskId;
 use millrace_store::api_keys::Scope;
 
-use crate::door::following::{NEWS_WAITING, follow, most_followed};
+use crate::door::following::{Following, MAY_EVERY, Next};
 use crate::door::gate::{Caller, Stay};
 use crate::door::http::{api_key, trace};
 use crate::door::intake::TraceContext;
+use crate::door::lookup::Standing;
+use crate::door::memory::Held;
+use crate::door::readers::Watched;
 use crate::door::refusal::{Kind, Refusal};
 use crate::door::state::Door;
 
@@ -52,6 +55,24 @@ impl Service {
         let stay = caller.stay()?;
         Ok((caller, stay))
     }
+
+    /// How a task stands, and the memory of its result until it was read.
+    async fn answer(&self, id: TaskId, standing: &Standing) -> Result<Response<TaskState>, Status> {
+        let state = convert::state(&self.door, id, standing).await?;
+        let held = self.door.bodies.hold(state.encoded_len())?;
+        let mut response = Response::new(state);
+        response.extensions_mut().insert(Watched::holding(held));
+        Ok(response)
+    }
+}
+
+/// The stream ends before its tasks have.
+fn over() -> Refusal {
+    Refusal::new(
+        Kind::Unavailable,
+        "the stream ends here: the front door closes, the key was revoked, or nobody read: watch again",
+    )
+    .after(Duration::from_secs(1))
 }
 
 /// The metadata that is text, as headers of HTTP.
@@ -85,9 +106,11 @@ impl Tasks for Service {
         let (caller, _stay) = self.caller(request.metadata(), Scope::Submit)?;
         let trace = trace(&headers(request.metadata()));
         let left = convert::left(request.metadata());
-        let raw = convert::raw(request.into_inner(), left)?;
+        let request = request.into_inner();
+        let held = self.door.bodies.hold(request.encoded_len())?;
+        let raw = convert::raw(request, left)?;
         let submission = raw.into_submission(caller.tenant(), Door::now(), trace)?;
-        let (task_id, _) = self.door.submit(&caller, submission, None).await?;
+        let (task_id, _) = self.door.submit(&caller, submission, held, None).await?;
         Ok(Response::new(SubmitResponse {
             task_id: task_id.to_string(),
         }))
@@ -102,8 +125,18 @@ impl Tasks for Service {
         let (caller, stay) = self.caller(request.metadata(), Scope::Submit)?;
         let trace = trace(&headers(request.metadata()));
         let left = convert::left(request.metadata());
-        let groups = request.into_inner().ready_chunks(TASKS_AT_ONCE);
+        let place = self.door.stream_place()?;
         let door = self.door.clone();
+        let bodies = door.bodies.clone();
+        let groups = request
+            .into_inner()
+            .map(move |request| {
+                let request = request?;
+                // A group that has gathered is memory that is held.
+                let held = bodies.hold(request.encoded_len());
+                Ok((request, held))
+            })
+            .ready_chunks(TASKS_AT_ONCE);
         let answers = groups
             .map(move |group| hand_over(door.clone(), caller.clone(), trace.clone(), left, group))
             .buffered(GROUPS_AT_ONCE)
@@ -111,7 +144,7 @@ impl Tasks for Service {
             .enumerate()
             .map(move |(index, answer)| {
                 // The stream counts among its tenant's requests until it has ended.
-                let _stay = &stay;
+                let _counted = (&stay, &place);
                 answer.map(|answer| SubmitStreamResponse {
                     index: index as u64,
                     answer: Some(answer),
@@ -124,8 +157,7 @@ impl Tasks for Service {
         let (caller, _stay) = self.caller(request.metadata(), Scope::Read)?;
         let id = id(&request.into_inner().task_id)?;
         let standing = self.door.settled(&caller, id, None).await?;
-        let state = convert::state(&self.door, id, &standing).await?;
-        Ok(Response::new(state))
+        self.answer(id, &standing).await
     }
 
     async fn wait(&self, request: Request<WaitRequest>) -> Result<Response<TaskState>, Status> {
@@ -141,8 +173,7 @@ impl Tasks for Service {
             // The answer has to be there before the call's own time is over.
             .min(left.map_or(LONGEST_WAIT, |left| left.mul_f64(0.9)));
         let standing = self.door.settled(&caller, id, Some(wait)).await?;
-        let state = convert::state(&self.door, id, &standing).await?;
-        Ok(Response::new(state))
+        self.answer(id, &standing).await
     }
 
     type WatchStream = Answers<TaskState>;
@@ -151,12 +182,12 @@ impl Tasks for Service {
         &self,
         request: Request<WatchRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
-        let (caller, stay) = self.caller(request.metadata(), Scope::Read)?;
+        // The stream counts among its tenant's requests by itself.
+        let (caller, _) = self.caller(request.metadata(), Scope::Read)?;
         let texts = request.into_inner().task_ids;
         if texts.is_empty() {
             return Err(Refusal::bad("task_ids", "expected ids of tasks").into());
         }
-        most_followed(&self.door, texts.len())?;
         let mut ids = texts
             .iter()
             .map(|text| {
@@ -166,38 +197,45 @@ impl Tasks for Service {
             .collect::<Result<Vec<_>, _>>()?;
         ids.sort_unstable();
         ids.dedup();
-        let open = self.door.streams.clone().try_acquire_owned().map_err(|_| {
-            Refusal::new(Kind::Unavailable, "too many streams are open at present")
-                .after(Duration::from_secs(5))
-        })?;
-        let (news, receiver) = mpsc::channel(NEWS_WAITING);
-        for id in ids {
-            let tenant = caller.tenant().into();
-            tokio::spawn(follow(self.door.clone(), tenant, id, None, news.clone()));
-        }
-        drop(news);
-        let door = self.door.clone();
-        let states = stream::unfold(
-            (receiver, door, (open, stay)),
-            async |(mut receiver, door, place)| {
-                let told = receiver.recv().await?;
-                let state = match &told.seen {
-                    Ok(standing) => convert::state(&door, told.id, standing).await,
-                    // The others are followed on.
-                    Err(refusal) => Ok(convert::refused(told.id, refusal.clone())),
-                };
-                Some((state.map_err(Status::from), (receiver, door, place)))
-            },
-        );
-        Ok(Response::new(Box::pin(states)))
+        let following = Following::begin(&self.door, &caller, ids, None)?;
+        let begun = (following, self.door.clone(), None);
+        let states = stream::unfold(Some(begun), async |watching| {
+            // One message at a time: what the last one held is given back when the next is asked for.
+            let (mut following, door, _) = watching?;
+            let told = loop {
+                match following.next(MAY_EVERY).await {
+                    Next::Told(told) => break told,
+                    Next::Quiet => {}
+                    Next::Done => return None,
+                    Next::Over => return Some((Err(over().into()), None)),
+                }
+            };
+            let state = match &told.seen {
+                Ok(standing) => match convert::state(&door, told.id, standing).await {
+                    Ok(state) => door
+                        .bodies
+                        .hold(state.encoded_len())
+                        .map(|held| (state, Some(held))),
+                    Err(refusal) => Err(refusal),
+                },
+                // The others are followed on.
+                Err(refusal) => Ok((convert::refused(told.id, refusal.clone()), None)),
+            };
+            Some(match state {
+                Ok((state, held)) => (Ok(state), Some((following, door, held))),
+                Err(refusal) => (Err(refusal.into()), None),
+            })
+        });
+        let mut response = Response::new(Box::pin(states) as Self::WatchStream);
+        response.extensions_mut().insert(Watched::STREAM);
+        Ok(response)
     }
 
     async fn cancel(&self, request: Request<CancelRequest>) -> Result<Response<TaskState>, Status> {
         let (caller, _stay) = self.caller(request.metadata(), Scope::Cancel)?;
         let id = id(&request.into_inner().task_id)?;
         let standing = self.door.cancel(&caller, id).await?;
-        let state = convert::state(&self.door, id, &standing).await?;
-        Ok(Response::new(state))
+        self.answer(id, &standing).await
     }
 }
 
@@ -205,17 +243,21 @@ impl Tasks for Service {
 async fn hand_over(
     door: Arc<Door>,
     caller: Caller,
-    trace: TraceContext,
+    trace: Arc<TraceContext>,
     left: Option<Duration>,
-    group: Vec<Result<SubmitRequest, Status>>,
+    group: Vec<Result<(SubmitRequest, Result<Held, Refusal>), Status>>,
 ) -> Vec<Result<Answer, Status>> {
     let now = Door::now();
     let mut answers = Vec::with_capacity(group.len());
     let mut good = Vec::new();
     let mut places = Vec::new();
+    let mut held = Vec::with_capacity(group.len());
     let refused = |why: Refusal| Ok(Answer::Problem(why.into()));
+    if let Err(refusal) = door.gate.still(&caller, Scope::Submit) {
+        return vec![Err(refusal.into())];
+    }
     for (place, request) in group.into_iter().enumerate() {
-        let request = match request {
+        let (request, room) = match request {
             Ok(request) => request,
             // The stream broke off: nothing comes after this.
             Err(status) => {
@@ -224,7 +266,9 @@ async fn hand_over(
                 break;
             }
         };
-        let submission = convert::raw(request, left)
+        let submission = room
+            .map(|room| held.push(room))
+            .and_then(|()| convert::raw(request, left))
             .and_then(|raw| raw.into_submission(caller.tenant(), now, trace.clone()));
         match submission {
             Ok(submission) => {
@@ -237,7 +281,7 @@ async fn hand_over(
     }
     let sent = match caller.spend(good.len()) {
         Ok(()) if good.is_empty() => Ok(Vec::new()),
-        Ok(()) => door.intake.submit_all(good).await,
+        Ok(()) => door.intake.submit_all(good, door.bodies.nothing()).await,
         Err(refusal) => Err(refusal),
     };
     let sent = sent.unwrap_or_else(|refusal| vec![Err(refusal); places.len()]);

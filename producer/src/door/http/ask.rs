@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, Response, StatusCode};
 use axum::response::IntoResponse;
 
@@ -14,7 +14,7 @@ use crate::door::refusal::Refusal;
 use crate::door::state::Door;
 
 use super::problem::Problem;
-use super::request;
+use super::request::{self, PathText};
 use super::view::{self, StatusView, json};
 
 /// How a task stands
@@ -36,7 +36,7 @@ use super::view::{self, StatusView, json};
 )]
 pub(crate) async fn status(
     State(door): State<Arc<Door>>,
-    Path(id): Path<String>,
+    PathText(id): PathText,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response<Body>, Refusal> {
@@ -72,7 +72,7 @@ pub(crate) async fn status(
 )]
 pub(crate) async fn result(
     State(door): State<Arc<Door>>,
-    Path(id): Path<String>,
+    PathText(id): PathText,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response<Body>, Refusal> {
@@ -100,7 +100,7 @@ pub(crate) async fn result(
 )]
 pub(crate) async fn cancel(
     State(door): State<Arc<Door>>,
-    Path(id): Path<String>,
+    PathText(id): PathText,
     headers: HeaderMap,
 ) -> Result<Response<Body>, Refusal> {
     let caller = door.gate.admit(request::api_key(&headers)?)?;

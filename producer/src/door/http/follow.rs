@@ -9,51 +9,30 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use axum::response::IntoResponse;
 use bytes::Bytes;
 use futures_util::stream;
 use serde::Serialize;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
-use tokio::time::timeout;
 
 use millrace_schemas::TaskId;
 use millrace_store::api_keys::Scope;
 
-use crate::door::following::{NEWS_WAITING, Told, follow, most_followed};
-use crate::door::gate::{Caller, Stay};
-use crate::door::refusal::{Kind, Refusal};
+use crate::door::following::{Following, Next, Told};
+use crate::door::gate::Caller;
+use crate::door::readers::Watched;
+use crate::door::refusal::Refusal;
 use crate::door::state::Door;
 
 use super::ask::parameters;
 use super::openapi::EventSchema;
 use super::problem::Problem;
-use super::request;
+use super::request::{self, PathText};
 use super::view::StatusView;
 
 /// How often a quiet stream says that it lives.
 pub(super) const ALIVE_EVERY: Duration = Duration::from_secs(15);
-
-/// A stream's place among the open ones.
-pub(super) struct Place {
-    _open: OwnedSemaphorePermit,
-    _stay: Stay,
-}
-
-impl Place {
-    pub(super) fn take(door: &Door, caller: &Caller) -> Result<Self, Refusal> {
-        let open = door.streams.clone().try_acquire_owned().map_err(|_| {
-            Refusal::new(Kind::Unavailable, "too many streams are open at present")
-                .after(Duration::from_secs(5))
-        })?;
-        Ok(Self {
-            _open: open,
-            _stay: caller.stay()?,
-        })
-    }
-}
 
 /// News of one task, as it is written.
 #[derive(Debug, Serialize)]
@@ -118,13 +97,12 @@ impl News {
 )]
 pub(crate) async fn events(
     State(door): State<Arc<Door>>,
-    Path(id): Path<String>,
+    PathText(id): PathText,
     headers: HeaderMap,
 ) -> Result<Response<Body>, Refusal> {
     let caller = door.gate.admit(request::api_key(&headers)?)?;
     caller.needs(Scope::Read)?;
     let id = request::task_id(&id)?;
-    let place = Place::take(&door, &caller)?;
     // An id that is unknown is answered as such, not by a stream.
     let standing = door.settled(&caller, id, None).await?;
     let known = last_event(&headers)?;
@@ -135,7 +113,7 @@ pub(crate) async fn events(
     if told.is_last() && known == Some(told.state()) {
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
-    Ok(stream_of(door, &caller, place, vec![id], known))
+    stream_of(&door, &caller, vec![id], known.as_deref())
 }
 
 /// Watch many tasks
@@ -184,10 +162,8 @@ pub(crate) async fn many_events(
             "expected ids of tasks, separated by commas",
         ));
     }
-    most_followed(&door, ids.len())?;
     let known = last_event(&headers)?;
-    let place = Place::take(&door, &caller)?;
-    Ok(stream_of(door, &caller, place, ids, known))
+    stream_of(&door, &caller, ids, known.as_deref())
 }
 
 fn last_event(headers: &HeaderMap) -> Result<Option<String>, Refusal> {
@@ -196,33 +172,23 @@ fn last_event(headers: &HeaderMap) -> Result<Option<String>, Refusal> {
 }
 
 fn stream_of(
-    door: Arc<Door>,
+    door: &Arc<Door>,
     caller: &Caller,
-    place: Place,
     ids: Vec<TaskId>,
-    known: Option<String>,
-) -> Response<Body> {
-    let (news, receiver) = mpsc::channel(NEWS_WAITING);
-    for id in ids {
-        let tenant = caller.tenant().into();
-        tokio::spawn(follow(
-            door.clone(),
-            tenant,
-            id,
-            known.clone(),
-            news.clone(),
-        ));
-    }
-    drop(news);
-    let events = stream::unfold((receiver, place), async |(mut receiver, place)| {
-        let event = match timeout(ALIVE_EVERY, receiver.recv()).await {
-            Ok(Some(told)) => News::of(&told).event(&told.state()),
-            Ok(None) => return None,
-            Err(_) => Bytes::from_static(b": alive\n\n"),
+    known: Option<&str>,
+) -> Result<Response<Body>, Refusal> {
+    let following = Following::begin(door, caller, ids, known)?;
+    let events = stream::unfold(following, async |mut following| {
+        let event = match following.next(ALIVE_EVERY).await {
+            Next::Told(told) => News::of(&told).event(&told.state()),
+            Next::Quiet => Bytes::from_static(b": alive\n\n"),
+            // A client that is not at its end comes back by itself.
+            Next::Done | Next::Over => return None,
         };
-        Some((Ok::<_, Infallible>(event), (receiver, place)))
+        Some((Ok::<_, Infallible>(event), following))
     });
     let mut response = Response::new(Body::from_stream(events));
+    response.extensions_mut().insert(Watched::STREAM);
     let headers = response.headers_mut();
     headers.insert(
         header::CONTENT_TYPE,
@@ -230,5 +196,5 @@ fn stream_of(
     );
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
-    response
+    Ok(response)
 }

@@ -4,6 +4,7 @@
 //! holds some hundred lines, however long the stream is.
 
 use std::convert::Infallible;
+use std::fmt;
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -14,18 +15,21 @@ use bytes::{Bytes, BytesMut};
 use futures_util::stream;
 use http_body_util::BodyExt as _;
 use serde::Serialize;
+use serde::de::{Deserializer as _, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 use utoipa::ToSchema;
 
 use millrace_schemas::TaskId;
 use millrace_store::api_keys::Scope;
 
 use crate::door::body;
+use crate::door::following::SLOWEST_READER;
 use crate::door::gate::Caller;
 use crate::door::intake::{Submission, TraceContext};
 use crate::door::json_text::is_json;
+use crate::door::memory::Held;
 use crate::door::refusal::{Kind, Refusal};
 use crate::door::state::Door;
 
@@ -124,10 +128,19 @@ pub(crate) async fn many(
     let trace = request::trace(&headers);
     let content_type = request::text(&headers, &header::CONTENT_TYPE)?.unwrap_or_default();
     if is_ndjson(content_type) {
+        let place = door.stream_place()?;
         let (answers, receiver) = mpsc::channel::<Bytes>(ANSWERS_WAITING);
+        let lines = Lines {
+            held: door.bodies.nothing(),
+            pending: BytesMut::new(),
+            door,
+            caller,
+            trace,
+            answers,
+        };
         tokio::spawn(async move {
-            let _stay = stay;
-            Lines::new(door, caller, trace).run(sent, answers).await;
+            let _counted = (stay, place);
+            lines.run(sent).await;
         });
         let lines = stream::unfold(receiver, async |mut receiver| {
             let line = receiver.recv().await?;
@@ -148,24 +161,15 @@ pub(crate) async fn many(
         .at("Content-Type"));
     }
     let bounds = door.bounds;
-    let read = request::read(sent, bounds.bulk_bytes, bounds.body_patience, &door.bodies).await?;
-    let items: Vec<&RawValue> = serde_json::from_slice(&read.bytes)
-        .map_err(|error| Refusal::bad("", format!("expected an array of tasks: {error}")))?;
-    if items.len() > bounds.bulk_tasks {
-        return Err(Refusal::new(
-            Kind::TooLarge,
-            format!(
-                "{} tasks in one array are more than the {} allowed: send a stream of lines instead",
-                items.len(),
-                bounds.bulk_tasks
-            ),
-        ));
-    }
+    let request::ReadBody { bytes, held } =
+        request::read(sent, bounds.bulk_bytes, bounds.body_patience, &door.bodies).await?;
+    let items = items(&bytes, bounds.bulk_tasks)?;
     caller.spend(items.len())?;
     let texts = items.iter().map(|item| item.get().as_bytes());
     let parsed = parse(&door, &caller, &trace, texts);
     drop(items);
-    let answers = hand_over(&door, parsed).await?;
+    drop(bytes);
+    let answers = hand_over(&door, parsed, held).await?;
     let accepted = answers.iter().filter(|answer| answer.is_ok()).count();
     let all = accepted == answers.len();
     let body = Answers {
@@ -178,6 +182,54 @@ pub(crate) async fn many(
         StatusCode::MULTI_STATUS
     };
     Ok((status, json(&body)).into_response())
+}
+
+/// The items of an array of at most `most`; what is beyond them is not looked at.
+fn items(text: &[u8], most: usize) -> Result<Vec<&RawValue>, Refusal> {
+    let mut reader = serde_json::Deserializer::from_slice(text);
+    let items = reader.deserialize_seq(Items { most }).and_then(|items| {
+        if items.is_some() {
+            reader.end()?;
+        }
+        Ok(items)
+    });
+    match items {
+        Ok(Some(items)) => Ok(items),
+        Ok(None) => Err(Refusal::new(
+            Kind::TooLarge,
+            format!(
+                "more than the {most} tasks that one array may hold: send a stream of lines instead"
+            ),
+        )),
+        Err(error) => Err(Refusal::bad(
+            "",
+            format!("expected an array of tasks: {error}"),
+        )),
+    }
+}
+
+/// Reads so many items, or nothing when there are more.
+struct Items {
+    most: usize,
+}
+
+impl<'de> Visitor<'de> for Items {
+    type Value = Option<Vec<&'de RawValue>>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Self::Value, A::Error> {
+        let mut items = Vec::new();
+        while let Some(item) = sequence.next_element()? {
+            if items.len() >= self.most {
+                return Ok(None);
+            }
+            items.push(item);
+        }
+        Ok(Some(items))
+    }
 }
 
 fn is_ndjson(content_type: &str) -> bool {
@@ -203,7 +255,7 @@ struct Parsed {
 fn parse<'t>(
     door: &Door,
     caller: &Caller,
-    trace: &TraceContext,
+    trace: &Arc<TraceContext>,
     texts: impl Iterator<Item = &'t [u8]>,
 ) -> Parsed {
     let now = Door::now();
@@ -236,9 +288,10 @@ fn parse<'t>(
 async fn hand_over(
     door: &Door,
     mut parsed: Parsed,
+    held: Held,
 ) -> Result<Vec<Result<TaskId, Refusal>>, Refusal> {
     if !parsed.good.is_empty() {
-        let sent = door.intake.submit_all(parsed.good).await?;
+        let sent = door.intake.submit_all(parsed.good, held).await?;
         for (place, answer) in parsed.places.into_iter().zip(sent) {
             if let Some(slot) = parsed.answers.get_mut(place) {
                 *slot = answer;
@@ -252,76 +305,93 @@ async fn hand_over(
 struct Lines {
     door: Arc<Door>,
     caller: Caller,
-    trace: TraceContext,
-    /// What has arrived and is not handed over yet.
+    trace: Arc<TraceContext>,
+    /// What has arrived and is not handed over yet, and the memory that it takes.
     pending: BytesMut,
+    held: Held,
+    answers: mpsc::Sender<Bytes>,
 }
 
+/// The stream ends before its lines do: nobody reads the answers, or the last one said why.
+struct Ended;
+
 impl Lines {
-    fn new(door: Arc<Door>, caller: Caller, trace: TraceContext) -> Self {
-        Self {
-            door,
-            caller,
-            trace,
-            pending: BytesMut::new(),
+    async fn run(mut self, sent: Body) {
+        if let Err(refusal) = self.read(sent).await {
+            let _ = self.answer(line(Err(refusal))).await;
         }
     }
 
-    async fn run(mut self, mut sent: Body, answers: mpsc::Sender<Bytes>) {
+    /// Reads to the end of the stream, or until it makes no sense to go on. An error is the last answer.
+    async fn read(&mut self, mut sent: Body) -> Result<(), Refusal> {
         let patience = self.door.bounds.body_patience;
+        let mut line_began = Instant::now();
         loop {
-            let frame = match timeout(patience, sent.frame()).await {
+            // A line that never ends is no better than one that never comes.
+            let until = match self.pending.is_empty() {
+                true => Instant::now() + patience,
+                false => line_began + patience,
+            };
+            let frame = match timeout_at(until, sent.frame()).await {
                 Ok(Some(Ok(frame))) => frame,
                 Ok(None) => break,
-                Ok(Some(Err(_))) => return,
+                Ok(Some(Err(_))) => return Ok(()),
                 Err(_) => {
                     let why = format!(
-                        "no line came for {} s: the stream ends here",
+                        "no whole line came for {} s: the stream ends here",
                         patience.as_secs()
                     );
-                    let refusal = Refusal::new(Kind::BadRequest, why);
-                    let _ = answers.send(line(Err(refusal))).await;
-                    return;
+                    return Err(Refusal::new(Kind::BadRequest, why));
                 }
             };
             if let Ok(data) = frame.into_data() {
+                self.held.grow(data.len())?;
+                if self.pending.is_empty() || data.contains(&b'\n') {
+                    line_began = Instant::now();
+                }
                 self.pending.extend_from_slice(&data);
             }
-            if !self.hand_over_whole_lines(&answers).await {
-                return;
+            if self.hand_over_whole_lines().await?.is_err() {
+                return Ok(());
             }
         }
         // The last line needs no end.
         if !self.pending.is_empty() {
             self.pending.extend_from_slice(b"\n");
-            self.hand_over_whole_lines(&answers).await;
+            let _ = self.hand_over_whole_lines().await?;
         }
+        Ok(())
     }
 
-    /// Hands over the lines that are whole. False when nobody reads the answers any more, or a line is too long.
-    async fn hand_over_whole_lines(&mut self, answers: &mpsc::Sender<Bytes>) -> bool {
+    async fn hand_over_whole_lines(&mut self) -> Result<Result<(), Ended>, Refusal> {
         while let Some(end) = memchr::memrchr(b'\n', &self.pending) {
             let whole = self.pending.split_to(end + 1).freeze();
             for some in lines_of(&whole).chunks(LINES_AT_ONCE) {
-                if !self.hand_over(some, answers).await {
-                    return false;
+                self.door.gate.still(&self.caller, Scope::Submit)?;
+                let answers = self.hand_over(some).await;
+                if self.answer(answers).await.is_err() {
+                    return Ok(Err(Ended));
                 }
             }
         }
         if self.pending.len() > self.door.bounds.body_bytes {
-            let refusal = body::too_large(self.door.bounds.body_bytes);
-            let _ = answers.send(line(Err(refusal))).await;
-            return false;
+            return Err(body::too_large(self.door.bounds.body_bytes));
         }
-        true
+        // What a longer line took is not kept for the next.
+        if self.pending.is_empty() {
+            self.pending = BytesMut::new();
+        }
+        self.held.shrink_to(self.pending.len());
+        Ok(Ok(()))
     }
 
-    async fn hand_over(&self, lines: &[&[u8]], answers: &mpsc::Sender<Bytes>) -> bool {
+    async fn hand_over(&self, lines: &[&[u8]]) -> Bytes {
         let done = match self.caller.spend(lines.len()) {
             Ok(()) => {
                 let texts = lines.iter().copied();
                 let parsed = parse(&self.door, &self.caller, &self.trace, texts);
-                hand_over(&self.door, parsed).await
+                // The stream holds the memory of its lines itself.
+                hand_over(&self.door, parsed, self.door.bodies.nothing()).await
             }
             Err(refusal) => Err(refusal),
         };
@@ -330,7 +400,14 @@ impl Lines {
         for answer in done {
             text.extend_from_slice(&line(answer));
         }
-        answers.send(text.into()).await.is_ok()
+        text.into()
+    }
+
+    async fn answer(&self, text: Bytes) -> Result<(), Ended> {
+        match timeout(SLOWEST_READER, self.answers.send(text)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(Ended),
+        }
     }
 }
 

@@ -19,7 +19,7 @@ use std::time::Instant;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{MatchedPath, Path, Request, State};
+use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Response, header};
 use axum::middleware::Next;
 use axum::response::IntoResponse;
@@ -27,7 +27,8 @@ use axum::routing::{MethodRouter, get, post};
 use millrace_telemetry::DoorRoute;
 
 pub(crate) use self::problem::whole_seconds;
-pub(crate) use self::request::{BodyMemory, api_key, trace};
+use self::request::PathText;
+pub(crate) use self::request::{api_key, trace};
 
 use super::grpc;
 use super::refusal::{Kind, Refusal};
@@ -84,7 +85,7 @@ fn not_allowed(allowed: &'static str) -> Response<Body> {
 }
 
 /// What the `type` of a problem leads to.
-async fn explain(Path(name): Path<String>) -> Response<Body> {
+async fn explain(PathText(name): PathText) -> Response<Body> {
     match problem::explanation(&name) {
         Some(text) => text.into_response(),
         None => Refusal::new(Kind::NotFound, "there is no such kind of problem").into_response(),

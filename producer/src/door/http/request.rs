@@ -1,19 +1,23 @@
 //! What is read from a request before its content counts: who, which task, how long to wait, which trace.
 
 use std::borrow::Cow;
+use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
+use axum::extract::{FromRequestParts, Path};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, header};
 use bytes::{Bytes, BytesMut};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use millrace_schemas::TaskId;
-use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout_at};
 
 use crate::door::body::too_large;
 use crate::door::intake::TraceContext;
+use crate::door::memory::{BodyMemory, Held};
 use crate::door::refusal::{Kind, Refusal};
 
 /// `Idempotency-Key` (draft-ietf-httpapi-idempotency-key-header).
@@ -32,8 +36,6 @@ const BAGGAGE_BYTES: usize = 8_192;
 /// How long, and how much, a body that is too large is read on.
 const DRAINED_FOR: Duration = Duration::from_secs(1);
 const DRAINED_BYTES: usize = 4 << 20;
-/// Bytes of one permit of the memory for bodies.
-const PERMIT_BYTES: usize = 4_096;
 
 /// The text of a header, if it is there once or more: the first.
 pub(crate) fn text<'h>(
@@ -63,6 +65,19 @@ pub(crate) fn api_key(headers: &HeaderMap) -> Result<Option<&str>, Refusal> {
             Refusal::new(Kind::Unauthorized, "expected `Authorization: Bearer <key>`")
                 .at("Authorization"),
         )
+    }
+}
+
+/// What stands in a path; nothing, where it is no text. A path that names nothing is answered as such, whatever
+/// is wrong with it.
+pub(crate) struct PathText(pub String);
+
+impl<S: Send + Sync> FromRequestParts<S> for PathText {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Infallible> {
+        let path = Path::<String>::from_request_parts(parts, state).await;
+        Ok(Self(path.map_or_else(|_| String::new(), |Path(text)| text)))
     }
 }
 
@@ -139,20 +154,20 @@ pub(crate) fn preferred_wait(headers: &HeaderMap) -> Option<Duration> {
 
 /// The trace that the request belongs to. A `traceparent` that is none is dropped with the state that belongs
 /// to it, as the specification wants it.
-pub(crate) fn trace(headers: &HeaderMap) -> TraceContext {
+pub(crate) fn trace(headers: &HeaderMap) -> Arc<TraceContext> {
     let text = |name: &'static str, most: usize| {
         let value = headers.get(name)?.to_str().ok()?;
         (!value.is_empty() && value.len() <= most).then_some(value)
     };
     let text = |name, most| text(name, most).map(Box::<str>::from);
     let traceparent = text("traceparent", 256).filter(|value| is_traceparent(value));
-    TraceContext {
+    Arc::new(TraceContext {
         tracestate: traceparent
             .as_ref()
             .and_then(|_| text("tracestate", TRACESTATE_BYTES)),
         traceparent,
         baggage: text("baggage", BAGGAGE_BYTES),
-    }
+    })
 }
 
 /// Whether a text is a `traceparent` (W3C Trace Context, section 3.2).
@@ -180,32 +195,22 @@ pub(crate) fn is_traceparent(value: &str) -> bool {
         && (version != "00" || parts.next().is_none())
 }
 
-/// Memory for bodies that are being read, all requests together.
-#[derive(Debug)]
-pub(crate) struct BodyMemory(Semaphore);
-
-impl BodyMemory {
-    pub(crate) fn new(bytes: usize) -> Self {
-        Self(Semaphore::new(bytes.div_ceil(PERMIT_BYTES)))
-    }
-}
-
 /// A body that was read, and the room that it takes.
-pub(crate) struct ReadBody<'m> {
+pub(crate) struct ReadBody {
     pub(crate) bytes: Bytes,
-    _room: Option<SemaphorePermit<'m>>,
+    pub(crate) held: Held,
 }
 
 /// Reads a whole body of at most `most` bytes within `patience`.
 ///
 /// # Errors
 /// It is too large, takes too long, breaks off, or all bodies together are more than the memory for them.
-pub(crate) async fn read<'m>(
+pub(crate) async fn read(
     body: Body,
     most: usize,
     patience: Duration,
-    memory: &'m BodyMemory,
-) -> Result<ReadBody<'m>, Refusal> {
+    memory: &BodyMemory,
+) -> Result<ReadBody, Refusal> {
     let until = Instant::now() + patience;
     let mut body = body;
     let mut length = 0;
@@ -215,7 +220,7 @@ pub(crate) async fn read<'m>(
     }
     let mut first = Bytes::new();
     let mut whole = BytesMut::new();
-    let mut room: Option<SemaphorePermit<'m>> = None;
+    let mut held = memory.nothing();
     loop {
         let frame = timeout_at(until, body.frame()).await.map_err(|_| {
             Refusal::new(
@@ -236,18 +241,7 @@ pub(crate) async fn read<'m>(
             drain(body).await;
             return Err(too_large(most));
         }
-        let permits = u32::try_from(data.len().div_ceil(PERMIT_BYTES)).unwrap_or(u32::MAX);
-        let more = memory.0.try_acquire_many(permits).map_err(|_| {
-            Refusal::new(
-                Kind::Unavailable,
-                "too many large requests are being read at present",
-            )
-            .after(Duration::from_secs(1))
-        })?;
-        match &mut room {
-            Some(room) => room.merge(more),
-            None => room = Some(more),
-        }
+        held.grow(data.len())?;
         // One frame is the usual case, and needs no copy.
         if first.is_empty() && whole.is_empty() {
             first = data;
@@ -263,7 +257,7 @@ pub(crate) async fn read<'m>(
     } else {
         whole.freeze()
     };
-    Ok(ReadBody { bytes, _room: room })
+    Ok(ReadBody { bytes, held })
 }
 
 /// Reads on for a moment and throws it away: a connection that is closed with something unread is reset, and its
@@ -355,7 +349,7 @@ mod tests {
             assert!(!is_traceparent(bad), "{bad}");
         }
         let bad = trace(&headers(&[("traceparent", "x"), ("tracestate", "a=1")]));
-        assert_eq!(bad, TraceContext::default());
+        assert_eq!(*bad, TraceContext::default());
     }
 
     #[test]

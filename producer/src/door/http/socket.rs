@@ -1,30 +1,29 @@
 //! Tasks watched by a WebSocket: the events of [`follow`](super::follow), as messages, on a connection that may
 //! follow more tasks as it goes.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use axum::body::Body;
+use axum::extract::State;
 use axum::extract::ws::{
     Message, WebSocket, WebSocketUpgrade, rejection::WebSocketUpgradeRejection,
 };
-use axum::extract::{Path, State};
 use axum::http::{HeaderMap, Response};
 use bytes::Bytes;
 use serde::Deserialize;
-use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use millrace_schemas::TaskId;
 use millrace_store::api_keys::Scope;
 
-use crate::door::following::{NEWS_WAITING, SLOWEST_READER, Told, follow, most_followed};
-use crate::door::gate::Caller;
+use crate::door::following::{Following, Next, SLOWEST_READER};
 use crate::door::refusal::Refusal;
 use crate::door::state::Door;
 
-use super::follow::{ALIVE_EVERY, News, Place};
+use super::follow::{ALIVE_EVERY, News};
 use super::problem::Problem;
-use super::request;
+use super::request::{self, PathText};
 
 /// What a client says on a WebSocket.
 #[derive(Debug, Deserialize)]
@@ -49,7 +48,7 @@ enum Said {
 )]
 pub(crate) async fn socket(
     State(door): State<Arc<Door>>,
-    Path(id): Path<String>,
+    PathText(id): PathText,
     headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response<Body>, Refusal> {
@@ -63,43 +62,25 @@ pub(crate) async fn socket(
         )
     })?;
     door.settled(&caller, id, None).await?;
-    let place = Place::take(&door, &caller)?;
+    let following = Following::begin(&door, &caller, vec![id], None)?;
     let upgrade = upgrade.max_message_size(1 << 20).max_frame_size(1 << 20);
-    Ok(upgrade.on_upgrade(move |socket| converse(door, caller, place, id, socket)))
+    Ok(upgrade.on_upgrade(move |socket| converse(following, id, socket)))
 }
 
-async fn converse(
-    door: Arc<Door>,
-    caller: Caller,
-    place: Place,
-    id: TaskId,
-    mut socket: WebSocket,
-) {
-    let (news, mut receiver) = mpsc::channel(NEWS_WAITING);
-    let mut followed = std::collections::HashSet::from([id]);
-    let mut open = 1_usize;
-    let start = |id: TaskId, news: &mpsc::Sender<Told>| {
-        let tenant = caller.tenant().into();
-        tokio::spawn(follow(door.clone(), tenant, id, None, news.clone()));
-    };
-    start(id, &news);
-    while open > 0 {
+async fn converse(mut following: Following, id: TaskId, mut socket: WebSocket) {
+    let mut followed = HashSet::from([id]);
+    loop {
         let message = tokio::select! {
-            Some(told) = receiver.recv() => {
-                open -= usize::from(told.is_last());
-                Message::Text(serde_json::to_string(&News::of(&told)).unwrap_or_default().into())
-            }
+            next = following.next(ALIVE_EVERY) => match next {
+                Next::Told(told) => {
+                    Message::Text(serde_json::to_string(&News::of(&told)).unwrap_or_default().into())
+                }
+                Next::Quiet => Message::Ping(Bytes::new()),
+                Next::Done | Next::Over => break,
+            },
             heard = socket.recv() => match heard {
-                Some(Ok(Message::Text(text))) => match wanted(&door, &text, followed.len()) {
-                    Ok(ids) => {
-                        for id in ids {
-                            if followed.insert(id) {
-                                open += 1;
-                                start(id, &news);
-                            }
-                        }
-                        continue;
-                    }
+                Some(Ok(Message::Text(text))) => match subscribe(&mut following, &text, &mut followed) {
+                    Ok(()) => continue,
                     Err(refusal) => {
                         let error = serde_json::json!({"event": "error", "error": Problem::from(&refusal)});
                         Message::Text(error.to_string().into())
@@ -108,8 +89,6 @@ async fn converse(
                 Some(Ok(Message::Close(_)) | Err(_)) | None => break,
                 Some(Ok(_)) => continue,
             },
-            () = tokio::time::sleep(ALIVE_EVERY) => Message::Ping(Bytes::new()),
-            () = door.closing.cancelled() => break,
         };
         let sent = timeout(SLOWEST_READER, socket.send(message)).await;
         if !matches!(sent, Ok(Ok(()))) {
@@ -117,17 +96,25 @@ async fn converse(
         }
     }
     let _ = timeout(SLOWEST_READER, socket.send(Message::Close(None))).await;
-    drop(place);
 }
 
-fn wanted(door: &Door, text: &str, followed: usize) -> Result<Vec<TaskId>, Refusal> {
+/// Follows the tasks that a message names, but for those that are followed already.
+fn subscribe(
+    following: &mut Following,
+    text: &str,
+    followed: &mut HashSet<TaskId>,
+) -> Result<(), Refusal> {
     let Said::Subscribe { ids } = serde_json::from_str(text)
         .map_err(|error| Refusal::bad("", format!("no message of this protocol: {error}")))?;
-    most_followed(door, followed + ids.len())?;
-    ids.iter()
-        .map(|id| {
-            id.parse()
-                .map_err(|error| Refusal::bad("/ids", format!("{error}")))
-        })
-        .collect()
+    let mut new = ids
+        .iter()
+        .map(|id| id.parse())
+        .filter(|id| !id.as_ref().is_ok_and(|id| followed.contains(id)))
+        .collect::<Result<Vec<TaskId>, _>>()
+        .map_err(|error| Refusal::bad("/ids", format!("{error}")))?;
+    new.sort_unstable();
+    new.dedup();
+    following.more(new.clone(), followed.len())?;
+    followed.extend(new);
+    Ok(())
 }

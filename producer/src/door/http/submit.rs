@@ -86,13 +86,14 @@ pub(crate) async fn submit(
     let content_type = request::text(&headers, &header::CONTENT_TYPE)?;
     unencoded(&headers)?;
     let bounds = door.bounds;
-    let read = request::read(sent, bounds.body_bytes, bounds.body_patience, &door.bodies).await?;
+    let request::ReadBody { bytes, held } =
+        request::read(sent, bounds.body_bytes, bounds.body_patience, &door.bodies).await?;
     let mut raw = match content_type {
         Some(content_type) if is_json(content_type) => {
             no_query(query.as_deref())?;
-            body::parse(&read.bytes)?.into_raw()?
+            body::parse(&bytes)?.into_raw()?
         }
-        content_type => raw_body(&read.bytes, content_type, query.as_deref())?,
+        content_type => raw_body(&bytes, content_type, query.as_deref())?,
     };
     let name = request::idempotency_key(&headers)?;
     if let (Some(one), Some(other)) = (&raw.name, &name)
@@ -113,9 +114,9 @@ pub(crate) async fn submit(
         raw.timeout = Some(raw.timeout.map_or(timeout, |other| other.min(timeout)));
     }
     let submission = raw.into_submission(caller.tenant(), Door::now(), request::trace(&headers))?;
-    drop(read);
     let wait = request::preferred_wait(&headers);
-    let (id, standing) = door.submit(&caller, submission, wait).await?;
+    drop(bytes);
+    let (id, standing) = door.submit(&caller, submission, held, wait).await?;
     let mut response = match &standing {
         Some(standing) => view::result(&door, id, standing, &HeaderMap::new()).await?,
         None => view::under_way(id, &Accepted::of(id)),

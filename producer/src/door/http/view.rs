@@ -9,6 +9,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::door::lookup::Standing;
+use crate::door::readers::Watched;
 use crate::door::refusal::Refusal;
 use crate::door::state::Door;
 
@@ -193,7 +194,9 @@ pub(crate) async fn result(
             ));
         }
     };
+    let held = door.bodies.hold(bytes.len())?;
     let mut response = Response::new(Body::from(bytes));
+    response.extensions_mut().insert(Watched::holding(held));
     let content_type = HeaderValue::from_str(content_type)
         .unwrap_or(HeaderValue::from_static("application/octet-stream"));
     let headers = response.headers_mut();
