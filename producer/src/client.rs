@@ -12,19 +12,24 @@
 //! # }
 //! ```
 //!
-//! Any number of handles may be awaited at once: those that begin to wait together share one stream. When the
-//! front door is away, or ends the stream, tasks are asked for one after another with growing pauses, at whichever
-//! front door answers, until a stream can be had again.
+//! Any number of handles may be awaited at once: they share a few streams, and one that is dropped is followed no
+//! further. When the front door is away, or refuses or ends a stream, tasks are asked for with growing pauses, at
+//! whichever front door answers, until a stream can be had again. No call waits longer for an answer than
+//! [`Builder::call_timeout`].
 
 mod builder;
+mod calls;
 mod error;
 mod following;
+mod gathering;
+mod group;
 mod handle;
 mod task;
 
 use std::sync::Arc;
 
 use following::Shared;
+use millrace_schemas::TaskId;
 
 pub use builder::Builder;
 pub use error::ClientError;
@@ -54,21 +59,24 @@ impl Client {
     /// Hands over a task; answered once all in-sync replicas of Kafka have it.
     ///
     /// # Errors
-    /// [`ClientError::Refused`]. With `outcome-unknown` the task may have been accepted: hand it over again with
-    /// the same idempotency key.
+    /// [`ClientError::Refused`]: nothing was accepted. [`ClientError::OutcomeUnknown`]: the task may have been; hand
+    /// it over again with the same idempotency key.
     pub async fn submit(&self, task: Task) -> Result<Handle, ClientError> {
-        let mut tasks = self.0.tasks.clone();
-        let answer = tasks.submit(self.0.request(task.0)).await?;
-        Ok(self.handle(answer.into_inner().task_id))
+        let task_id = self.0.calls.submit(task.0).await?;
+        self.handle(task_id)
     }
 
-    /// A handle of a task that was handed over before, by anybody of the same tenant.
-    #[must_use]
-    pub fn handle(&self, task_id: impl Into<String>) -> Handle {
-        Handle {
+    /// A handle of a task that was handed over before, by anybody of the same tenant. The id may be written in any
+    /// form of a UUID.
+    ///
+    /// # Errors
+    /// [`ClientError::TaskId`].
+    pub fn handle(&self, task_id: impl AsRef<str>) -> Result<Handle, ClientError> {
+        let task_id: TaskId = task_id.as_ref().parse()?;
+        Ok(Handle {
             client: self.clone(),
-            task_id: task_id.into(),
+            task_id: task_id.to_string(),
             timeout: None,
-        }
+        })
     }
 }

@@ -1,23 +1,24 @@
 //! How a client is made.
 
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::sync::mpsc;
 use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint};
 
 use super::Client;
+use super::calls::Calls;
 use super::error::ClientError;
-use super::following::{self, Shared};
+use super::following::Shared;
 use crate::v1::tasks_client::TasksClient;
 
 /// Largest answer that is taken.
 const MOST_BYTES: usize = 64 << 20;
 /// How long a connection may take to come about.
 const CONNECT: Duration = Duration::from_secs(10);
+/// How long a call may take: a front door itself waits 10 s for Kafka, unless it is told otherwise.
+const CALL: Duration = Duration::from_secs(30);
 /// How often a quiet connection is asked whether the other side is there.
 const ALIVE_EVERY: Duration = Duration::from_secs(20);
 
@@ -27,6 +28,7 @@ pub struct Builder {
     address: String,
     key: Option<String>,
     authority: Option<Vec<u8>>,
+    call_timeout: Duration,
 }
 
 impl Builder {
@@ -35,6 +37,7 @@ impl Builder {
             address: address.to_owned(),
             key: None,
             authority: None,
+            call_timeout: CALL,
         }
     }
 
@@ -49,6 +52,14 @@ impl Builder {
     #[must_use]
     pub fn certificate_authority(mut self, pem: impl Into<Vec<u8>>) -> Self {
         self.authority = Some(pem.into());
+        self
+    }
+
+    /// Gives up a call that is not answered within this time, 30 s if nothing is said. A submit given up so is
+    /// [`ClientError::OutcomeUnknown`]; a stream has to begin within it, and a handle goes on asking.
+    #[must_use]
+    pub fn call_timeout(mut self, time: Duration) -> Self {
+        self.call_timeout = time;
         self
     }
 
@@ -74,20 +85,17 @@ impl Builder {
             _ => return Err(ClientError::Address(self.address)),
         }
         let endpoint = endpoint
-            .connect_timeout(CONNECT)
+            // Before the call is given up, so that it is known that nothing was sent.
+            .connect_timeout(CONNECT.min(self.call_timeout / 2))
             .http2_keep_alive_interval(ALIVE_EVERY)
             .keep_alive_while_idle(true);
         let key = self.key.as_deref().map(bearer).transpose()?;
         let tasks = TasksClient::new(endpoint.connect_lazy()).max_decoding_message_size(MOST_BYTES);
-        let (new, receiver) = mpsc::unbounded_channel();
-        let shared = Arc::new(Shared {
+        Ok(Client(Shared::start(Calls {
             tasks,
             key,
-            awaited: Mutex::default(),
-            new,
-        });
-        tokio::spawn(following::gather(Arc::downgrade(&shared), receiver));
-        Ok(Client(shared))
+            timeout: self.call_timeout,
+        })))
     }
 }
 

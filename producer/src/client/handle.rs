@@ -9,13 +9,14 @@ use super::Client;
 use super::error::ClientError;
 use super::following::is_end;
 use super::task::Returned;
+use crate::v1::TaskState;
 use crate::v1::task_state::Outcome;
-use crate::v1::{self, TaskState};
 
 /// A task that was handed over. Awaiting it gives the result; dropping it changes nothing.
 #[derive(Clone, Debug)]
 pub struct Handle {
     pub(super) client: Client,
+    /// In the form in which front doors write it: states are told by it.
     pub(super) task_id: String,
     pub(super) timeout: Option<Duration>,
 }
@@ -39,12 +40,7 @@ impl Handle {
     /// # Errors
     /// [`ClientError::Refused`].
     pub async fn state(&self) -> Result<TaskState, ClientError> {
-        let shared = &self.client.0;
-        let get = v1::GetRequest {
-            task_id: self.task_id.clone(),
-        };
-        let answer = shared.tasks.clone().get(shared.request(get)).await?;
-        Ok(answer.into_inner())
+        Ok(self.client.0.calls.get(&self.task_id).await?)
     }
 
     /// Asks for it to be cancelled; how it ends is told by awaiting it.
@@ -52,12 +48,7 @@ impl Handle {
     /// # Errors
     /// [`ClientError::Refused`].
     pub async fn cancel(&self) -> Result<TaskState, ClientError> {
-        let shared = &self.client.0;
-        let cancel = v1::CancelRequest {
-            task_id: self.task_id.clone(),
-        };
-        let answer = shared.tasks.clone().cancel(shared.request(cancel)).await?;
-        Ok(answer.into_inner())
+        Ok(self.client.0.calls.cancel(&self.task_id).await?)
     }
 
     /// Each change of how it stands, the end included.
@@ -99,7 +90,7 @@ impl Handle {
             Some(Outcome::Problem(problem)) => Err(ClientError::Refused {
                 problem: problem.kind,
                 message: problem.detail,
-                retry_after: None,
+                retry_after: problem.retry_after.and_then(|time| time.try_into().ok()),
             }),
             None => Err(ClientError::Refused {
                 problem: "unreachable".to_owned(),

@@ -9,6 +9,7 @@
 //! the database, *pressure* bounds what is on its way, *refusal* is every way to say no.
 
 mod body;
+mod caller;
 mod connection;
 mod descriptors;
 mod desk;

@@ -36,7 +36,13 @@ async fn a_thousand_handles_are_awaited_together() {
         .to_owned();
     door.until(&id, "success").await;
     assert_eq!(
-        client.handle(id).await.unwrap().json::<String>().unwrap(),
+        client
+            .handle(id)
+            .unwrap()
+            .await
+            .unwrap()
+            .json::<String>()
+            .unwrap(),
         "x"
     );
 }

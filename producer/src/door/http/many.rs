@@ -3,7 +3,6 @@
 //! A stream is worked on while it arrives: lines go to Kafka as they come, and answers flow back meanwhile. Memory
 //! holds some hundred lines, however long the stream is.
 
-use std::convert::Infallible;
 use std::fmt;
 use std::sync::Arc;
 
@@ -11,21 +10,16 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use axum::response::IntoResponse;
-use bytes::{Bytes, BytesMut};
-use futures_util::stream;
-use http_body_util::BodyExt as _;
+use bytes::Bytes;
 use serde::Serialize;
 use serde::de::{Deserializer as _, SeqAccess, Visitor};
 use serde_json::value::RawValue;
-use tokio::sync::mpsc;
-use tokio::time::{Instant, timeout, timeout_at};
 use utoipa::ToSchema;
 
 use millrace_schemas::TaskId;
 use millrace_store::api_keys::Scope;
 
 use crate::door::body;
-use crate::door::following::SLOWEST_READER;
 use crate::door::gate::Caller;
 use crate::door::intake::{Submission, TraceContext};
 use crate::door::json_text::is_json;
@@ -33,16 +27,12 @@ use crate::door::memory::Held;
 use crate::door::refusal::{Kind, Refusal};
 use crate::door::state::Door;
 
+use super::lines;
 use super::openapi::TaskSchema;
 use super::problem::Problem;
 use super::request;
 use super::submit::unencoded;
 use super::view::json;
-
-/// Lines of a stream that are handed over together at most.
-const LINES_AT_ONCE: usize = 500;
-/// Answers that may wait for a client that reads slowly.
-const ANSWERS_WAITING: usize = 4;
 
 /// The answer for one task of many.
 #[derive(Debug, Serialize, ToSchema)]
@@ -129,24 +119,8 @@ pub(crate) async fn many(
     let content_type = request::text(&headers, &header::CONTENT_TYPE)?.unwrap_or_default();
     if is_ndjson(content_type) {
         let place = door.stream_place()?;
-        let (answers, receiver) = mpsc::channel::<Bytes>(ANSWERS_WAITING);
-        let lines = Lines {
-            held: door.bodies.nothing(),
-            pending: BytesMut::new(),
-            door,
-            caller,
-            trace,
-            answers,
-        };
-        tokio::spawn(async move {
-            let _counted = (stay, place);
-            lines.run(sent).await;
-        });
-        let lines = stream::unfold(receiver, async |mut receiver| {
-            let line = receiver.recv().await?;
-            Some((Ok::<_, Infallible>(line), receiver))
-        });
-        let mut response = Response::new(Body::from_stream(lines));
+        let answers = lines::answered(door, caller, trace, sent, (stay, place));
+        let mut response = Response::new(answers);
         response.headers_mut().insert(
             header::CONTENT_TYPE,
             HeaderValue::from_static("application/x-ndjson"),
@@ -244,7 +218,7 @@ fn is_ndjson(content_type: &str) -> bool {
 }
 
 /// Many tasks that were read: what can be sent, and what was refused at once.
-struct Parsed {
+pub(super) struct Parsed {
     /// One for each task; those of good ones are filled in when Kafka has answered.
     answers: Vec<Result<TaskId, Refusal>>,
     good: Vec<Submission>,
@@ -252,7 +226,7 @@ struct Parsed {
     places: Vec<usize>,
 }
 
-fn parse<'t>(
+pub(super) fn parse<'t>(
     door: &Door,
     caller: &Caller,
     trace: &Arc<TraceContext>,
@@ -285,7 +259,7 @@ fn parse<'t>(
 }
 
 /// Hands over what can be sent, and answers for each task in their order.
-async fn hand_over(
+pub(super) async fn hand_over(
     door: &Door,
     mut parsed: Parsed,
     held: Held,
@@ -301,125 +275,7 @@ async fn hand_over(
     Ok(parsed.answers)
 }
 
-/// A stream of lines on its way in.
-struct Lines {
-    door: Arc<Door>,
-    caller: Caller,
-    trace: Arc<TraceContext>,
-    /// What has arrived and is not handed over yet, and the memory that it takes.
-    pending: BytesMut,
-    held: Held,
-    answers: mpsc::Sender<Bytes>,
-}
-
-/// The stream ends before its lines do: nobody reads the answers, or the last one said why.
-struct Ended;
-
-impl Lines {
-    async fn run(mut self, sent: Body) {
-        if let Err(refusal) = self.read(sent).await {
-            let _ = self.answer(line(Err(refusal))).await;
-        }
-    }
-
-    /// Reads to the end of the stream, or until it makes no sense to go on. An error is the last answer.
-    async fn read(&mut self, mut sent: Body) -> Result<(), Refusal> {
-        let patience = self.door.bounds.body_patience;
-        let mut line_began = Instant::now();
-        loop {
-            // A line that never ends is no better than one that never comes.
-            let until = match self.pending.is_empty() {
-                true => Instant::now() + patience,
-                false => line_began + patience,
-            };
-            let frame = match timeout_at(until, sent.frame()).await {
-                Ok(Some(Ok(frame))) => frame,
-                Ok(None) => break,
-                Ok(Some(Err(_))) => return Ok(()),
-                Err(_) => {
-                    let why = format!(
-                        "no whole line came for {} s: the stream ends here",
-                        patience.as_secs()
-                    );
-                    return Err(Refusal::new(Kind::BadRequest, why));
-                }
-            };
-            if let Ok(data) = frame.into_data() {
-                self.held.grow(data.len())?;
-                if self.pending.is_empty() || data.contains(&b'\n') {
-                    line_began = Instant::now();
-                }
-                self.pending.extend_from_slice(&data);
-            }
-            if self.hand_over_whole_lines().await?.is_err() {
-                return Ok(());
-            }
-        }
-        // The last line needs no end.
-        if !self.pending.is_empty() {
-            self.pending.extend_from_slice(b"\n");
-            let _ = self.hand_over_whole_lines().await?;
-        }
-        Ok(())
-    }
-
-    async fn hand_over_whole_lines(&mut self) -> Result<Result<(), Ended>, Refusal> {
-        while let Some(end) = memchr::memrchr(b'\n', &self.pending) {
-            let whole = self.pending.split_to(end + 1).freeze();
-            for some in lines_of(&whole).chunks(LINES_AT_ONCE) {
-                self.door.gate.still(&self.caller, Scope::Submit)?;
-                let answers = self.hand_over(some).await;
-                if self.answer(answers).await.is_err() {
-                    return Ok(Err(Ended));
-                }
-            }
-        }
-        if self.pending.len() > self.door.bounds.body_bytes {
-            return Err(body::too_large(self.door.bounds.body_bytes));
-        }
-        // What a longer line took is not kept for the next.
-        if self.pending.is_empty() {
-            self.pending = BytesMut::new();
-        }
-        self.held.shrink_to(self.pending.len());
-        Ok(Ok(()))
-    }
-
-    async fn hand_over(&self, lines: &[&[u8]]) -> Bytes {
-        let done = match self.caller.spend(lines.len()) {
-            Ok(()) => {
-                let texts = lines.iter().copied();
-                let parsed = parse(&self.door, &self.caller, &self.trace, texts);
-                // The stream holds the memory of its lines itself.
-                hand_over(&self.door, parsed, self.door.bodies.nothing()).await
-            }
-            Err(refusal) => Err(refusal),
-        };
-        let done = done.unwrap_or_else(|refusal| vec![Err(refusal); lines.len()]);
-        let mut text = Vec::with_capacity(done.len() * 80);
-        for answer in done {
-            text.extend_from_slice(&line(answer));
-        }
-        text.into()
-    }
-
-    async fn answer(&self, text: Bytes) -> Result<(), Ended> {
-        match timeout(SLOWEST_READER, self.answers.send(text)).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) | Err(_) => Err(Ended),
-        }
-    }
-}
-
-/// The lines of a text that hold anything.
-fn lines_of(text: &[u8]) -> Vec<&[u8]> {
-    text.split(|byte| *byte == b'\n')
-        .map(<[u8]>::trim_ascii)
-        .filter(|line| !line.is_empty())
-        .collect()
-}
-
-fn line(answer: Result<TaskId, Refusal>) -> Bytes {
+pub(super) fn line(answer: Result<TaskId, Refusal>) -> Bytes {
     let mut text = serde_json::to_vec(&ItemAnswer::from(answer)).unwrap_or_default();
     text.push(b'\n');
     text.into()

@@ -5,6 +5,7 @@
 
 mod ask;
 mod follow;
+mod lines;
 mod many;
 mod openapi;
 mod page;
