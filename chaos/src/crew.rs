@@ -5,7 +5,7 @@
 
 use std::fs::File;
 use std::os::unix::process::ExitStatusExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::error::ChaosError;
 use crate::journal::{Event, Journal};
-use crate::place::Place;
+use crate::place::{Place, end_of};
 use crate::plan::Handlers;
 use crate::servers::Servers;
 
@@ -26,7 +26,7 @@ const CLIENT: [&str; 4] = [
     "reconnect.backoff.ms=20",
     "reconnect.backoff.max.ms=500",
 ];
-/// Workers of a round, one after another: more than that do not stay alive for some other reason.
+/// Workers of a round, one after another.
 pub const MOST_WORKERS: usize = 100;
 /// A partition that stands still for so long, with nothing to hold it up, ends its worker, which is a complaint.
 const STUCK_AFTER: &str = "40s";
@@ -40,6 +40,7 @@ pub struct Worker {
     pub pid: u32,
     child: Child,
     mark: ProcessMark,
+    log: PathBuf,
 }
 
 /// The workers of a round, past and present.
@@ -47,6 +48,8 @@ pub struct Crew {
     place: Place,
     journal: Journal,
     slots: Vec<Option<Worker>>,
+    /// More workers than that, one after another, do not stay alive for some other reason than ours.
+    most: usize,
     /// Roles and process numbers of all that ever ran.
     known: Vec<(String, u32)>,
     /// How workers ended that were not told to.
@@ -54,16 +57,17 @@ pub struct Crew {
 }
 
 impl Crew {
-    /// No workers yet, in so many slots.
+    /// No workers yet, in so many slots; at most `most` of them, one after another.
     ///
     /// # Errors
     /// When the journal cannot be opened.
-    pub fn new(place: Place, slots: usize) -> Result<Self, ChaosError> {
+    pub fn new(place: Place, slots: usize, most: usize) -> Result<Self, ChaosError> {
         let journal = open_journal(&place.journal())?;
         Ok(Self {
             place,
             journal,
             slots: std::iter::repeat_with(|| None).take(slots).collect(),
+            most,
             known: Vec::new(),
             surprises: Vec::new(),
         })
@@ -81,19 +85,7 @@ impl Crew {
     /// When one cannot be started.
     pub fn fill(&mut self, servers: &Servers) -> Result<(), ChaosError> {
         for index in 0..self.slots.len() {
-            let ended = match self.slots.get_mut(index) {
-                Some(Some(worker)) => worker.ended().map(|status| (worker.role.clone(), status)),
-                _ => None,
-            };
-            if let Some((role, status)) = ended {
-                self.take_out(index);
-                let words = format!("{role} ended by itself: {status}");
-                self.note(words.as_str());
-                // An abort is in the orders of some tasks.
-                if status.signal() != Some(Signal::SIGABRT as i32) {
-                    self.surprises.push(words);
-                }
-            }
+            self.notice(index);
             if matches!(self.slots.get(index), Some(None)) {
                 let worker = self.start(servers)?;
                 if let Some(slot) = self.slots.get_mut(index) {
@@ -114,14 +106,27 @@ impl Crew {
         Ok(self.slots.len() - 1)
     }
 
-    /// SIGKILL to the worker of a slot, which is empty then.
-    pub fn kill(&mut self, slot: usize) {
-        self.take_out(slot);
+    /// SIGKILL to the worker of a slot, which is empty then. False when there was none, or it had ended by itself,
+    /// which is noted.
+    pub fn kill(&mut self, slot: usize) -> bool {
+        self.notice(slot);
+        let Some(worker) = self.slots.get_mut(slot).and_then(Option::take) else {
+            return false;
+        };
+        let (role, log) = (worker.role.clone(), worker.log.clone());
+        // It may have been faster.
+        match self.bury(worker) {
+            Some(status) if status.signal() != Some(Signal::SIGKILL as i32) => {
+                self.surprise(&role, status, &log);
+                false
+            }
+            _ => true,
+        }
     }
 
     /// SIGKILL to the worker of the last slot, and the slot goes.
     pub fn shrink_by_kill(&mut self) {
-        self.take_out(self.slots.len() - 1);
+        self.kill(self.slots.len() - 1);
         self.slots.pop();
     }
 
@@ -145,7 +150,7 @@ impl Crew {
     /// SIGKILL to all; every slot is empty then.
     pub fn kill_all(&mut self) {
         for slot in 0..self.slots.len() {
-            self.take_out(slot);
+            self.kill(slot);
         }
     }
 
@@ -167,16 +172,13 @@ impl Crew {
         let deadline = Instant::now() + LEAVE;
         let complaint = loop {
             match worker.ended() {
-                Some(status) if status.success() => break None,
-                // It had not come so far as to listen for the signal; or a task aborted it, as ordered.
-                Some(status)
-                    if [Signal::SIGTERM, Signal::SIGABRT]
-                        .iter()
-                        .any(|signal| status.signal() == Some(*signal as i32)) =>
-                {
-                    break None;
+                Some(status) if status.success() || self.is_ordered(status) => break None,
+                // It had not come so far as to listen for the signal.
+                Some(status) if status.signal() == Some(Signal::SIGTERM as i32) => break None,
+                Some(status) => {
+                    let end = end_of(&worker.log);
+                    break Some(format!("{} left with {status}; {end}", worker.role));
                 }
-                Some(status) => break Some(format!("{} left with {status}", worker.role)),
                 None if Instant::now() >= deadline => {
                     break Some(format!(
                         "{} did not leave within {} s of SIGTERM",
@@ -203,13 +205,23 @@ impl Crew {
     /// When a log cannot be read.
     pub fn count_in_logs(&self, words: &str) -> Result<usize, ChaosError> {
         let mut count = 0;
-        for number in 1..=self.known.len() {
-            let log = self.place.dir.join(format!("worker-{number}.log"));
+        for log in self.logs() {
             let text =
                 std::fs::read_to_string(log).map_err(ChaosError::io("read a worker's log"))?;
             count += text.matches(words).count();
         }
         Ok(count)
+    }
+
+    /// The logs of all workers that ever ran.
+    #[must_use]
+    pub fn logs(&self) -> Vec<PathBuf> {
+        let numbers = 1..=self.known.len();
+        numbers.map(|number| self.log(number)).collect()
+    }
+
+    fn log(&self, number: usize) -> PathBuf {
+        self.place.dir.join(format!("worker-{number}.log"))
     }
 
     /// How workers ended that nobody had told to.
@@ -218,23 +230,47 @@ impl Crew {
         &self.surprises
     }
 
-    fn take_out(&mut self, slot: usize) {
-        if let Some(worker) = self.slots.get_mut(slot).and_then(Option::take) {
-            self.bury(worker);
+    /// Takes the worker of a slot out if it ended by itself, and notes how.
+    fn notice(&mut self, slot: usize) {
+        let Some(Some(worker)) = self.slots.get_mut(slot) else {
+            return;
+        };
+        let Some(status) = worker.ended() else {
+            return;
+        };
+        let Some(worker) = self.slots.get_mut(slot).and_then(Option::take) else {
+            return;
+        };
+        let (role, log) = (worker.role.clone(), worker.log.clone());
+        self.bury(worker);
+        self.surprise(&role, status, &log);
+    }
+
+    fn surprise(&mut self, role: &str, status: ExitStatus, log: &Path) {
+        let words = format!("{role} ended by itself: {status}");
+        self.note(words.as_str());
+        if !self.is_ordered(status) {
+            self.surprises.push(format!("{words}; {}", end_of(log)));
         }
     }
 
-    /// The process is gone before its death is noted, so no line of it can follow.
-    fn bury(&mut self, mut worker: Worker) {
-        worker.end();
+    /// Whether a worker may end so: an abort is in the orders of some tasks, where the handlers take orders.
+    fn is_ordered(&self, status: ExitStatus) -> bool {
+        self.place.handlers == Handlers::Planned && status.signal() == Some(Signal::SIGABRT as i32)
+    }
+
+    /// The process is gone before its death is noted, so no line of it can follow. How it ended.
+    fn bury(&mut self, mut worker: Worker) -> Option<ExitStatus> {
+        let status = worker.end();
         let _ = self.journal.write(&Event::Death { pid: worker.pid });
+        status
     }
 
     fn start(&mut self, servers: &Servers) -> Result<Worker, ChaosError> {
         let number = self.known.len() + 1;
-        if number > MOST_WORKERS {
+        if number > self.most {
             return Err(ChaosError::TooManyWorkers {
-                most: MOST_WORKERS,
+                most: self.most,
                 logs: self.place.dir.clone(),
             });
         }
@@ -264,7 +300,7 @@ impl Crew {
             "--stuck-after",
             STUCK_AFTER,
         ]);
-        let log = self.place.dir.join(format!("worker-{number}.log"));
+        let log = self.log(number);
         let output = File::create(&log).map_err(ChaosError::io("make a worker's log"))?;
         let child = command
             .stdout(Stdio::null())
@@ -287,6 +323,7 @@ impl Crew {
             pid,
             child,
             mark,
+            log,
         })
     }
 }
@@ -296,10 +333,10 @@ impl Worker {
         self.child.try_wait().ok().flatten()
     }
 
-    fn end(&mut self) {
-        // Both fail only when it has been waited for already.
+    fn end(&mut self) -> Option<ExitStatus> {
+        // Fails only when it has been waited for already.
         let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.child.wait().ok()
     }
 }
 

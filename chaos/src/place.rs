@@ -3,7 +3,7 @@
 //! Topic, group, schema, roles and files of a round follow from one name, so that rounds share nothing but the
 //! servers. A command made here goes straight to them; workers are sent by way of the lines.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::error::ChaosError;
@@ -102,4 +102,22 @@ impl Place {
             output: String::from_utf8_lossy(&printed).into_owned(),
         })
     }
+}
+
+/// Of a log that tells of an end so much is quoted.
+const QUOTED: usize = 1_200;
+
+/// The last lines of a process' log, for a complaint.
+pub(crate) fn end_of(log: &Path) -> String {
+    let text = match std::fs::read(log) {
+        Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+        Err(error) => return format!("{} cannot be read: {error}", log.display()),
+    };
+    let from = text.len().saturating_sub(QUOTED);
+    let end = text.get(text.ceil_char_boundary(from)..);
+    format!(
+        "{} ends with:\n{}",
+        log.display(),
+        end.unwrap_or_default().trim()
+    )
 }

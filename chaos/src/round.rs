@@ -94,7 +94,7 @@ pub async fn play(
         .make_roles((1..=MOST_WORKERS).map(|number| place.role(number)))
         .await?;
     let ids = sender::identities(&plan);
-    let mut crew = Crew::new(place.clone(), size.workers)?;
+    let mut crew = Crew::new(place.clone(), size.workers, MOST_WORKERS)?;
     crew.fill(servers)?;
 
     let began = Instant::now();

@@ -84,7 +84,7 @@ pub async fn rage(
 impl Storm<'_> {
     async fn inject(&mut self, kind: FaultKind) {
         match kind {
-            FaultKind::KillWorker { slot } => self.crew.kill(slot),
+            FaultKind::KillWorker { slot } => _ = self.crew.kill(slot),
             FaultKind::FreezeWorker { slot, ms } => {
                 let processes = self.crew.processes(Some(slot));
                 self.freeze(processes, ms);

@@ -155,7 +155,8 @@ pub async fn results(
     tell("front door: from submit to result");
     let paced = pace::run(address, bodies(1), PACE, plan.seconds).await?;
     tell("front door: callers that wait");
-    let waited = waiters::run(address, &mut door, TASK_TYPE, WAITERS).await?;
+    let metrics = address_of(&mut door, "metrics at http://").await?;
+    let waited = waiters::run(address, metrics, &mut door, TASK_TYPE, WAITERS).await?;
     for process in [&mut door, &mut worker] {
         process.look()?;
         process.terminate()?;
@@ -232,7 +233,8 @@ async fn address_of(server: &mut Running, line: &str) -> anyhow::Result<SocketAd
     loop {
         let said = server.said()?;
         if let Some(address) = said.lines().find_map(|said| said.strip_prefix(line)) {
-            return address.trim().parse().context("an address");
+            let address = address.trim().trim_end_matches("/metrics");
+            return address.parse().context("an address");
         }
         server.look()?;
         ensure!(Instant::now() < deadline, "a server does not listen");

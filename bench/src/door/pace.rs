@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use super::connection::Connection;
 use super::percentiles::Percentiles;
 
-const WARM_UP: Duration = Duration::from_secs(5);
+const WARM_UP: Duration = Duration::from_secs(20);
 
 /// What was seen.
 #[derive(Debug, Clone, Copy, Serialize)]
@@ -48,12 +48,14 @@ pub async fn run(
         let body = bodies
             .get(index as usize % bodies.len())
             .context("no bodies")?;
-        callers.spawn(one(address, body.clone(), Arc::clone(&idle)));
+        // From the moment when it was due: a caller that is late itself would hide what made it so.
+        let due = (began + step * index).into_std();
+        callers.spawn(one(address, body.clone(), Arc::clone(&idle), due));
     }
     let (mut submit, mut result) = (Vec::new(), Vec::new());
     while let Some(times) = callers.join_next().await {
-        let (began, accepted, ended) = times??;
-        if began >= from {
+        let (due, accepted, ended) = times??;
+        if due >= from {
             submit.push(accepted);
             result.push(ended);
         }
@@ -64,13 +66,13 @@ pub async fn run(
     })
 }
 
-/// When a task was handed over, how long that took, and how long until its result was there.
+/// When a task was due, how long from then until it was handed over, and how long until its result was there.
 async fn one(
     address: SocketAddr,
     body: Bytes,
     idle: Arc<Mutex<Vec<Connection>>>,
+    due: Instant,
 ) -> anyhow::Result<(Instant, Duration, Duration)> {
-    let began = Instant::now();
     let mut connection = match take(&idle) {
         Some(connection) => connection,
         None => Connection::open(address).await?,
@@ -78,7 +80,7 @@ async fn one(
     let answer = connection
         .post("/v1/task/submit", "application/json", body)
         .await?;
-    let accepted = began.elapsed();
+    let accepted = due.elapsed();
     let text = String::from_utf8_lossy(&answer.body);
     ensure!(answer.status == 202, "an answer {}: {text}", answer.status);
     let said: Value = serde_json::from_slice(&answer.body)?;
@@ -87,13 +89,13 @@ async fn one(
     let answer = connection
         .get(&format!("/v1/task/{id}/result?wait=30s"))
         .await?;
-    let ended = began.elapsed();
+    let ended = due.elapsed();
     let text = String::from_utf8_lossy(&answer.body);
     ensure!(answer.status == 200, "an answer {}: {text}", answer.status);
     idle.lock()
         .unwrap_or_else(PoisonError::into_inner)
         .push(connection);
-    Ok((began, accepted, ended))
+    Ok((due, accepted, ended))
 }
 
 fn take(idle: &Mutex<Vec<Connection>>) -> Option<Connection> {

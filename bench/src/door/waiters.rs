@@ -18,6 +18,10 @@ use crate::program::Running;
 const HEAD_START: Duration = Duration::from_secs(40);
 /// Tasks handed over in one request.
 const BULK: usize = 500;
+/// `run_at` travels in whole milliseconds.
+const GRAIN: Duration = Duration::from_millis(1);
+/// The front door's gauge of those who wait.
+const GAUGE: &str = "millrace_door_waiting ";
 /// Connections that are opened at once: more would outrun the listener's queue.
 const OPENING: usize = 100;
 
@@ -36,12 +40,14 @@ pub struct Waited {
     pub told: Percentiles,
 }
 
-/// Lets so many wait for tasks that are due later; all have to be answered with the result.
+/// Lets so many wait for tasks that are due later. Before they are, the front door has to say that all wait; and all
+/// have to be answered with the result, none before its task is due.
 ///
 /// # Errors
 /// When one is not.
 pub async fn run(
     address: SocketAddr,
+    metrics: SocketAddr,
     door: &mut Running,
     task_type: &str,
     waiters: usize,
@@ -56,7 +62,8 @@ pub async fn run(
 
     let rss_before_mib = door.rss_mib();
     let due = Instant::now() + HEAD_START;
-    let ids = hand_over(address, task_type, waiters).await?;
+    let run_at = chrono::Utc::now() + HEAD_START;
+    let ids = hand_over(address, task_type, run_at, waiters).await?;
     let mut waiting = JoinSet::new();
     for (number, id) in ids.into_iter().enumerate() {
         let mut connection = Connection::open(address).await?;
@@ -71,18 +78,19 @@ pub async fn run(
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
-    let left = due.saturating_duration_since(Instant::now());
-    ensure!(
-        left > Duration::from_secs(3),
-        "the callers were not there in time"
-    );
-    tokio::time::sleep(left - Duration::from_secs(1)).await;
+    let settled = due - Duration::from_secs(1);
+    all_wait(metrics, waiters, settled).await?;
+    tokio::time::sleep_until(settled.into()).await;
     door.look()?;
     let rss_mib = door.rss_mib();
     let mut answered = Vec::with_capacity(waiters);
     while let Some(at) = waiting.join_next().await {
         answered.push(at??);
     }
+    ensure!(
+        answered.iter().all(|at| *at + GRAIN >= due),
+        "a caller had its result before the task was due"
+    );
     let first = answered.iter().min().context("nobody waited")?;
     let last = answered.iter().max().context("nobody waited")?;
     let told = answered
@@ -98,14 +106,33 @@ pub async fn run(
     })
 }
 
+/// Waits until the front door says that so many wait.
+async fn all_wait(metrics: SocketAddr, waiters: usize, until: Instant) -> anyhow::Result<()> {
+    let mut connection = Connection::open(metrics).await?;
+    loop {
+        let answer = connection.get("/metrics").await?;
+        let text = String::from_utf8_lossy(&answer.body);
+        let gauge = text.lines().find_map(|line| line.strip_prefix(GAUGE));
+        let waiting: f64 = gauge.context("no gauge of those who wait")?.parse()?;
+        if waiting >= waiters as f64 {
+            return Ok(());
+        }
+        ensure!(
+            Instant::now() < until,
+            "{waiting} of {waiters} callers were there in time"
+        );
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
 async fn hand_over(
     address: SocketAddr,
     task_type: &str,
+    run_at: chrono::DateTime<chrono::Utc>,
     tasks: usize,
 ) -> anyhow::Result<Vec<String>> {
     let mut connection = Connection::open(address).await?;
-    let due = chrono::Utc::now() + HEAD_START;
-    let task = json!({ "type": task_type, "payload": null, "run_at": due.to_rfc3339() });
+    let task = json!({ "type": task_type, "payload": null, "run_at": run_at.to_rfc3339() });
     let mut ids = Vec::with_capacity(tasks);
     while ids.len() < tasks {
         let bulk = vec![&task; BULK.min(tasks - ids.len())];

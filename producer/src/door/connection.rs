@@ -1,33 +1,63 @@
-//! What a connection is read from and written to: it counts among the connections for as long as it is open, and
-//! its first bytes come in time.
+//! A connection: it counts among the connections for as long as it is open, and what it speaks is known before
+//! anything is set up for it.
 
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::{Sleep, sleep};
+use tokio::time::{sleep, timeout};
 
-/// The first bytes of HTTP/2 (RFC 9113, section 3.4). While a connection may still turn out to be one, none of
-/// hyper's own time limits runs.
+/// The first bytes of HTTP/2 (RFC 9113, section 3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// How long to wait for the rest of what may become one.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
-/// A connection. It stays one when it becomes a WebSocket.
+/// What a connection speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Version {
+    Http1,
+    Http2,
+}
+
+/// What a connection in the clear speaks, by its first bytes, which stay to be read; `None` when they do not come
+/// within `patience`.
+pub(crate) async fn spoken(stream: &TcpStream, patience: Duration) -> Option<Version> {
+    timeout(patience, look(stream)).await.ok()?.ok()?
+}
+
+async fn look(stream: &TcpStream) -> io::Result<Option<Version>> {
+    let mut first = [0; PREFACE.len()];
+    loop {
+        let length = stream.peek(&mut first).await?;
+        let seen = first.get(..length).unwrap_or_default();
+        if seen.is_empty() {
+            return Ok(None);
+        }
+        if seen == PREFACE {
+            return Ok(Some(Version::Http2));
+        }
+        if !PREFACE.starts_with(seen) {
+            return Ok(Some(Version::Http1));
+        }
+        // What was seen is there still, so more of it cannot be waited for by being told.
+        sleep(LOOK_AGAIN).await;
+    }
+}
+
+/// A stream and its place among the connections. It keeps that when it becomes a WebSocket.
 pub(crate) struct Connection<S> {
     stream: S,
-    /// How much of the preface has come, and until when; none once it is known what this is.
-    opening: Option<(usize, Pin<Box<Sleep>>)>,
     _place: OwnedSemaphorePermit,
 }
 
 impl<S> Connection<S> {
-    /// `place` is its place among the connections; `patience` how long it may leave open what it is.
-    pub(crate) fn new(stream: S, place: OwnedSemaphorePermit, patience: Duration) -> Self {
+    pub(crate) fn new(stream: S, place: OwnedSemaphorePermit) -> Self {
         Self {
             stream,
-            opening: Some((0, Box::pin(sleep(patience)))),
             _place: place,
         }
     }
@@ -39,23 +69,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Connection<S> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let this = &mut *self;
-        let before = buffer.filled().len();
-        let read = Pin::new(&mut this.stream).poll_read(context, buffer);
-        let Some((seen, until)) = &mut this.opening else {
-            return read;
-        };
-        if read.is_pending() {
-            ready!(until.as_mut().poll(context));
-            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
-        }
-        let new = buffer.filled().get(before..).unwrap_or_default();
-        let rest = PREFACE.get(*seen..).unwrap_or_default();
-        *seen += new.len();
-        if !rest.starts_with(new) || *seen == PREFACE.len() {
-            this.opening = None;
-        }
-        read
+        Pin::new(&mut self.stream).poll_read(context, buffer)
     }
 }
 

@@ -13,6 +13,7 @@ use millrace_telemetry::{DoorMetrics, DoorOutcome};
 use crate::delivery::DeliveryFailure;
 use crate::wire::Trace;
 
+use super::accepted::Accepted;
 use super::memory::Held;
 use super::names::{Claim, Claimed, Names};
 use super::pressure::{Pressure, Room};
@@ -60,6 +61,7 @@ pub(crate) struct Intake {
     sender: Sender,
     names: Names,
     pressure: Pressure,
+    accepted: Arc<Accepted>,
     metrics: DoorMetrics,
 }
 
@@ -75,12 +77,14 @@ impl Intake {
         sender: Sender,
         names: Names,
         pressure: Pressure,
+        accepted: Arc<Accepted>,
         metrics: DoorMetrics,
     ) -> Self {
         Self {
             sender,
             names,
             pressure,
+            accepted,
             metrics,
         }
     }
@@ -224,6 +228,7 @@ impl Intake {
             submission.event.task_id = TaskId::mint();
         }
         let event = submission.event.as_ref();
+        self.accepted.sending(std::iter::once(event.task_id));
         match self.sender.send(&event, submission.trace.borrowed()) {
             Ok(acknowledgement) => Begun::Sending(Sending {
                 task_id: event.task_id,
@@ -340,7 +345,7 @@ mod tests {
     fn only_what_certainly_was_not_written_frees_its_name() {
         let stopped = DeliveryFailure::from(RDKafkaErrorCode::UnknownTopic);
         assert!(matches!(stopped, DeliveryFailure::Stopped(_)));
-        assert_eq!(Refusal::from(stopped.clone()).kind, Kind::OutcomeUnknown);
+        assert_eq!(Refusal::from(stopped).kind, Kind::OutcomeUnknown);
         assert_eq!(sent(&Err(stopped)), Sent::Unknown);
         assert_eq!(sent(&Err(DeliveryFailure::NotSent)), Sent::No);
         assert_eq!(sent(&Ok(())), Sent::Accepted);

@@ -12,19 +12,21 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::http::Response;
+use futures_util::FutureExt as _;
+use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto::Builder;
-use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tower::util::MapResponse;
 
-use super::connection::Connection;
+use super::connection::{Connection, Version, spoken};
 use super::readers::look_after;
 
 /// How long a request's head may take, from the first byte of the connection or the end of the former request.
@@ -115,8 +117,8 @@ pub(crate) async fn serve(
     patience: Duration,
 ) {
     let room = Arc::new(Semaphore::new(most));
-    let graceful = GracefulShutdown::new();
-    let builder = builder();
+    let open = TaskTracker::new();
+    let speakers = Speakers::new();
     loop {
         let place = tokio::select! {
             () = stop.cancelled() => break,
@@ -148,67 +150,120 @@ pub(crate) async fn serve(
             let cut = cut.clone();
             move |response: Response<Body>| look_after(response, &cut)
         }));
-        let (builder, watcher) = (builder.clone(), graceful.watcher());
+        let (speakers, stopping) = (speakers.clone(), stop.clone());
         // Two kinds of tasks: a connection in the clear does not carry what TLS needs.
         match tls.clone() {
-            None => tokio::spawn(async move {
-                let stream = TokioIo::new(Connection::new(stream, place, HEAD_PATIENCE));
-                let connection = builder.serve_connection_with_upgrades(stream, service);
-                ended(watcher.watch(connection.into_owned()), cut).await;
+            None => open.spawn(async move {
+                let version = stopping.run_until_cancelled(spoken(&stream, HEAD_PATIENCE));
+                if let Some(Some(version)) = version.await {
+                    let stream = Connection::new(stream, place);
+                    speakers
+                        .serve(version, stream, service, stopping, cut)
+                        .await;
+                }
             }),
-            Some(tls) => tokio::spawn(async move {
-                let Ok(Ok(stream)) = timeout(HANDSHAKE_PATIENCE, tls.accept(stream)).await else {
+            Some(tls) => open.spawn(async move {
+                let shaking = timeout(HANDSHAKE_PATIENCE, tls.accept(stream));
+                let Some(Ok(Ok(stream))) = stopping.run_until_cancelled(shaking).await else {
                     return;
                 };
-                let stream = TokioIo::new(Connection::new(stream, place, HEAD_PATIENCE));
-                let connection = builder.serve_connection_with_upgrades(stream, service);
-                ended(watcher.watch(connection.into_owned()), cut).await;
+                let version = match stream.get_ref().1.alpn_protocol() {
+                    Some(b"h2") => Version::Http2,
+                    _ => Version::Http1,
+                };
+                let stream = Connection::new(stream, place);
+                speakers
+                    .serve(version, stream, service, stopping, cut)
+                    .await;
             }),
         };
     }
     drop(listener);
-    if timeout(patience, graceful.shutdown()).await.is_err() {
+    open.close();
+    if timeout(patience, open.wait()).await.is_err() {
         tracing::info!("connections that did not end were cut");
     }
 }
 
-/// Serves a connection to its end, or until it is cut.
-async fn ended(
-    connection: impl Future<Output = Result<(), Box<dyn std::error::Error + Send + Sync>>>,
-    cut: CancellationToken,
-) {
-    tokio::select! {
-        ended = connection => {
-            if let Err(error) = ended {
-                tracing::debug!(%error, "a connection ended badly");
-            }
-        }
-        () = cut.cancelled() => {}
-    }
+/// How each version is spoken.
+#[derive(Clone)]
+struct Speakers {
+    http1: http1::Builder,
+    http2: http2::Builder<TokioExecutor>,
 }
 
-fn builder() -> Builder<TokioExecutor> {
-    let mut builder = Builder::new(TokioExecutor::new());
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_PATIENCE)
-        .max_headers(HEADERS)
-        .max_buf_size(HEAD_BYTES)
-        // A client that has sent all that it has may still read.
-        .half_close(true);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(STREAMS)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .initial_stream_window_size(STREAM_WINDOW)
-        .max_send_buf_size(HEAD_BYTES)
-        .max_header_list_size(u32::try_from(HEAD_BYTES).unwrap_or(u32::MAX))
-        .max_pending_accept_reset_streams(RESETS)
-        .keep_alive_interval(KEEPALIVE)
-        .keep_alive_timeout(KEEPALIVE);
-    builder
+impl Speakers {
+    fn new() -> Self {
+        let mut http1 = http1::Builder::new();
+        http1
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_PATIENCE)
+            .max_headers(HEADERS)
+            .max_buf_size(HEAD_BYTES)
+            // A client that has sent all that it has may still read.
+            .half_close(true);
+        let mut http2 = http2::Builder::new(TokioExecutor::new());
+        http2
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(STREAMS)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .max_send_buf_size(HEAD_BYTES)
+            .max_header_list_size(u32::try_from(HEAD_BYTES).unwrap_or(u32::MAX))
+            .max_pending_accept_reset_streams(RESETS)
+            .keep_alive_interval(KEEPALIVE)
+            .keep_alive_timeout(KEEPALIVE);
+        Self { http1, http2 }
+    }
+
+    /// Serves a connection to its end, or until it is cut. From `stop` on it takes no other request.
+    async fn serve<S, F>(
+        self,
+        version: Version,
+        stream: Connection<S>,
+        service: TowerToHyperService<MapResponse<Router, F>>,
+        stop: CancellationToken,
+        cut: CancellationToken,
+    ) where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        F: FnOnce(Response<Body>) -> Response<Body> + Clone + Send + 'static,
+    {
+        let stream = TokioIo::new(stream);
+        // Boxed: they are large, and this would be as large for either.
+        let connection = match version {
+            Version::Http1 => {
+                let connection = self.http1.serve_connection(stream, service);
+                let mut connection = connection.with_upgrades();
+                async move {
+                    tokio::select! {
+                        ended = &mut connection => return ended,
+                        () = stop.cancelled() => Pin::new(&mut connection).graceful_shutdown(),
+                    }
+                    connection.await
+                }
+                .boxed()
+            }
+            Version::Http2 => {
+                let mut connection = self.http2.serve_connection(stream, service);
+                async move {
+                    tokio::select! {
+                        ended = &mut connection => return ended,
+                        () = stop.cancelled() => Pin::new(&mut connection).graceful_shutdown(),
+                    }
+                    connection.await
+                }
+                .boxed()
+            }
+        };
+        tokio::select! {
+            ended = connection => {
+                if let Err(error) = ended {
+                    tracing::debug!(%error, "a connection ended badly");
+                }
+            }
+            () = cut.cancelled() => {}
+        }
+    }
 }
 
 /// Small answers leave at once, and a client that takes nothing is noticed. No keepalive of TCP: requests end in time

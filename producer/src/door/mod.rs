@@ -8,6 +8,7 @@
 //! A question goes *http* → *lookup*, and whoever waits stands in *waiting* meanwhile. *desk* gathers what is asked of
 //! the database, *pressure* bounds what is on its way, *refusal* is every way to say no.
 
+mod accepted;
 mod body;
 mod caller;
 mod connection;

@@ -223,20 +223,22 @@ impl Prepared {
         let names = Names::open(&self.database, terms);
         let pressure = Pressure::new(self.args.max_in_flight);
         let metrics = DoorMetrics::new();
+        let waiting = Waiting::open(
+            self.database.clone(),
+            lookup.clone(),
+            access_news.clone(),
+            closing.clone(),
+        );
         let door = Arc::new(Door {
             gate: self.gate.clone(),
             intake: Intake::new(
                 self.sender.clone(),
                 names,
                 pressure.clone(),
+                waiting.accepted().clone(),
                 metrics.clone(),
             ),
-            waiting: Waiting::open(
-                self.database.clone(),
-                lookup.clone(),
-                access_news.clone(),
-                closing.clone(),
-            ),
+            waiting,
             lookup,
             overviews: Overviews::new(
                 self.database.clone(),

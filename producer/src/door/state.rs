@@ -122,8 +122,9 @@ impl Door {
             end.filter(|end| end.status().is_terminal())
         } else {
             drop(early);
-            let standing = self.settled(caller, task_id, Some(wait)).await?;
-            standing.status().is_terminal().then_some(standing)
+            // It was accepted, whether or not the database tells more.
+            let standing = self.settled(caller, task_id, Some(wait)).await.ok();
+            standing.filter(|standing| standing.status().is_terminal())
         };
         Ok((task_id, standing))
     }
@@ -147,7 +148,9 @@ impl Door {
         };
         let until = Instant::now() + wait;
         let mut ends = self.waiting.wait(id, false);
-        if let Some(end) = self.lookup.end(id).await? {
+        if !self.waiting.accepted().is_open(id)
+            && let Some(end) = self.lookup.end(id).await?
+        {
             return Standing::Ended(end).seen_by(Some(caller.tenant()));
         }
         // Most that are waited for at once end at once; how the others stand is the longer question.

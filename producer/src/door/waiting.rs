@@ -15,6 +15,7 @@ use millrace_store::{Database, Trouble};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::accepted::Accepted;
 use super::lookup::{Lookup, Standing};
 
 /// How long a task may go without being looked at while somebody waits for its end.
@@ -70,6 +71,7 @@ impl Shared {
 pub(crate) struct Waiting {
     shared: Arc<Shared>,
     lookup: Lookup,
+    accepted: Arc<Accepted>,
     /// Tasks to be looked at now.
     look: mpsc::UnboundedSender<Vec<TaskId>>,
 }
@@ -95,6 +97,7 @@ impl Waiting {
         let this = Self {
             shared,
             lookup,
+            accepted: Arc::default(),
             look,
         };
         tokio::spawn(
@@ -134,6 +137,11 @@ impl Waiting {
         }
     }
 
+    /// What this front door handed over a moment ago.
+    pub(crate) fn accepted(&self) -> &Arc<Accepted> {
+        &self.accepted
+    }
+
     /// How many wait here.
     pub(crate) fn count(&self) -> usize {
         self.shared
@@ -145,12 +153,14 @@ impl Waiting {
             if let Err(trouble) = self.listen_once(&database, &access).await {
                 tracing::warn!(%trouble, "notices of the database are not heard; looking instead");
             }
+            self.accepted.listens(false);
             tokio::time::sleep(LISTEN_AGAIN).await;
         }
     }
 
     async fn listen_once(&self, database: &Database, access: &Notify) -> Result<(), Trouble> {
         let mut notices = Notices::connect(database, &Notice::FOR_DOORS).await?;
+        self.accepted.listens(true);
         // Whatever was told before is not told again.
         access.notify_one();
         self.look_at(|_, _| true);
@@ -158,6 +168,7 @@ impl Waiting {
             let word = notices.next().await?;
             match word.notice {
                 Notice::Ended => {
+                    self.accepted.ended(&word.tasks);
                     let told: HashSet<TaskId> = word.tasks.into_iter().collect();
                     let here: Vec<TaskId> = self.shared.with(|entries| {
                         told.into_iter()

@@ -239,13 +239,16 @@ impl Tasks for Service {
     }
 }
 
+/// A task of a stream, and the memory that it takes if there is any.
+type Arrived = (SubmitRequest, Result<Held, Refusal>);
+
 /// Hands over a group of a stream; an answer for each, in order.
 async fn hand_over(
     door: Arc<Door>,
     caller: Caller,
     trace: Arc<TraceContext>,
     left: Option<Duration>,
-    group: Vec<Result<(SubmitRequest, Result<Held, Refusal>), Status>>,
+    group: Vec<Result<Arrived, Status>>,
 ) -> Vec<Result<Answer, Status>> {
     let now = Door::now();
     let mut answers = Vec::with_capacity(group.len());

@@ -45,8 +45,11 @@ pub(crate) async fn status(
     let _stay = caller.stay()?;
     let id = request::task_id(&id)?;
     let wait = wait(query.as_deref(), &headers)?;
+    let known = view::known(&headers);
+    // Whoever waits holds nothing that they need not.
+    drop((headers, query));
     let standing = door.settled(&caller, id, wait).await?;
-    Ok(view::status(id, &standing, &headers))
+    Ok(view::status(id, &standing, known.as_deref()))
 }
 
 /// What a task returned
@@ -81,8 +84,11 @@ pub(crate) async fn result(
     let _stay = caller.stay()?;
     let id = request::task_id(&id)?;
     let wait = wait(query.as_deref(), &headers)?;
+    let known = view::known(&headers);
+    // Whoever waits holds nothing that they need not.
+    drop((headers, query));
     let standing = door.settled(&caller, id, wait).await?;
-    view::result(&door, id, &standing, &headers).await
+    view::result(&door, id, &standing, known.as_deref()).await
 }
 
 /// Ask for a task to be cancelled

@@ -141,7 +141,9 @@ fn request_id(headers: &HeaderMap) -> HeaderValue {
     let given = headers.get(&REQUEST_ID).filter(|value| {
         value.len() <= REQUEST_ID_BYTES && value.to_str().is_ok_and(|text| !text.is_empty())
     });
-    given.cloned().unwrap_or_else(|| {
+    // A copy: it would keep the whole of the request's head.
+    let given = given.and_then(|value| HeaderValue::from_bytes(value.as_bytes()).ok());
+    given.unwrap_or_else(|| {
         let id = millrace_schemas::TaskId::mint().to_string();
         HeaderValue::from_str(&id).unwrap_or(HeaderValue::from_static("none"))
     })

@@ -117,10 +117,13 @@ pub(crate) async fn submit(
     let wait = request::preferred_wait(&headers);
     drop(bytes);
     let (id, standing) = door.submit(&caller, submission, held, wait).await?;
-    let mut response = match &standing {
-        Some(standing) => view::result(&door, id, standing, &HeaderMap::new()).await?,
-        None => view::under_way(id, &Accepted::of(id)),
+    let result = match &standing {
+        Some(standing) => view::result(&door, id, standing, None).await.ok(),
+        None => None,
     };
+    // It was accepted, whatever stands in the way of telling more.
+    let is_told = result.is_some();
+    let mut response = result.unwrap_or_else(|| view::under_way(id, &Accepted::of(id)));
     if let Some(wait) = wait {
         let applied = HeaderValue::from_str(&format!("wait={}", wait.as_secs()));
         let headers = response.headers_mut();
@@ -128,9 +131,7 @@ pub(crate) async fn submit(
             headers.insert("preference-applied", applied);
         }
         headers.insert(header::VARY, HeaderValue::from_static("prefer"));
-        if standing.is_some()
-            && let Ok(location) = HeaderValue::from_str(&format!("/v1/task/{id}/result"))
-        {
+        if is_told && let Ok(location) = HeaderValue::from_str(&format!("/v1/task/{id}/result")) {
             headers.insert(header::CONTENT_LOCATION, location);
         }
     }

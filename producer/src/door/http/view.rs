@@ -142,11 +142,21 @@ pub(crate) fn json(value: &impl Serialize) -> Response<Body> {
     response
 }
 
+/// The validators of answers that the caller has (`If-None-Match`).
+pub(crate) fn known(headers: &HeaderMap) -> Option<String> {
+    let tags: Vec<&str> = headers
+        .get_all(header::IF_NONE_MATCH)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .collect();
+    (!tags.is_empty()).then(|| tags.join(","))
+}
+
 /// The status of a task, with a validator once it has ended.
-pub(crate) fn status(id: TaskId, standing: &Standing, asked: &HeaderMap) -> Response<Body> {
+pub(crate) fn status(id: TaskId, standing: &Standing, known: Option<&str>) -> Response<Body> {
     let mut response = json(&StatusView::of(id, standing));
     if let Standing::Ended(end) = standing {
-        return validated(response, id, end, asked);
+        return validated(response, id, end, known);
     }
     response
         .headers_mut()
@@ -162,7 +172,7 @@ pub(crate) async fn result(
     door: &Door,
     id: TaskId,
     standing: &Standing,
-    asked: &HeaderMap,
+    known: Option<&str>,
 ) -> Result<Response<Body>, Refusal> {
     let end = match standing {
         Standing::Ended(end) => end,
@@ -190,7 +200,7 @@ pub(crate) async fn result(
                 StatusCode::NO_CONTENT.into_response(),
                 id,
                 end,
-                asked,
+                known,
             ));
         }
     };
@@ -210,7 +220,7 @@ pub(crate) async fn result(
         header::CONTENT_SECURITY_POLICY,
         HeaderValue::from_static("sandbox; default-src 'none'"),
     );
-    Ok(validated(response, id, end, asked))
+    Ok(validated(response, id, end, known))
 }
 
 fn failed(id: TaskId, refusal: Refusal) -> Response<Body> {
@@ -228,7 +238,7 @@ fn validated(
     mut response: Response<Body>,
     id: TaskId,
     end: &Finished,
-    asked: &HeaderMap,
+    known: Option<&str>,
 ) -> Response<Body> {
     let etag = format!(
         "\"{}-{}-{}\"",
@@ -236,11 +246,9 @@ fn validated(
         end.run,
         end.completed_ms
     );
-    let known = asked
-        .get_all(header::IF_NONE_MATCH)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
+    let known = known
+        .into_iter()
+        .flat_map(|tags| tags.split(','))
         .any(|tag| tag.trim() == "*" || tag.trim().trim_start_matches("W/") == etag);
     if known {
         response = StatusCode::NOT_MODIFIED.into_response();
