@@ -7,6 +7,7 @@
 use anyhow::Context as _;
 use millrace_devstack::{ApacheKafka, KafkaOptions, PrivatePostgres};
 use millrace_settings::KafkaArgs;
+use sqlx::{Connection as _, PgConnection};
 
 /// Partitions of every topic.
 pub const PARTITIONS: i32 = 12;
@@ -36,6 +37,16 @@ impl Servers {
     /// Postgres' address.
     pub fn url(&self) -> String {
         self.postgres.url()
+    }
+
+    /// Has Postgres write out what it holds, and make the files of its log ready to be written again.
+    ///
+    /// # Errors
+    /// It cannot.
+    pub async fn checkpoint(&self) -> anyhow::Result<()> {
+        let mut connection = PgConnection::connect(&self.url()).await?;
+        sqlx::raw_sql("CHECKPOINT").execute(&mut connection).await?;
+        Ok(connection.close().await?)
     }
 
     /// Starts Apache Kafka.

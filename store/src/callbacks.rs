@@ -132,9 +132,8 @@ pub(crate) async fn write(
 
 /// Takes due callbacks for as long as `lease`, the longest due first, at most `most`, none of those in `without`.
 ///
-/// The host is what lies between the slashes and the path, query or fragment, without the user's name: so no more
-/// than that makes it another one. A backslash is a slash to whoever reads the URL later, too. A host has no slash,
-/// so one tells it from the tenant behind it.
+/// What is due to one host of a tenant is found by an index of its own, so that a million callbacks to a full one are
+/// not read past. A host has no slash, so one tells it from the tenant behind it.
 ///
 /// # Errors
 /// When the database cannot be written; those that were taken meanwhile become due again by themselves.
@@ -150,13 +149,22 @@ pub async fn take(
         .map(|(tenant, host)| format!("{host}/{tenant}"))
         .collect();
     let rows = sqlx::query(
-        "WITH due AS (SELECT c.id, h.host FROM callbacks c CROSS JOIN LATERAL \
-             (SELECT lower(split_part(split_part(translate(c.target, '?#\\', '///'), '/', 3), '@', -1)) AS host) h \
-           WHERE c.due_at <= clock_timestamp() AND c.group_id = $1 AND c.topic = $2 \
-             AND c.tenant <> ALL ($5) AND h.host || '/' || c.tenant <> ALL ($6) \
-           ORDER BY c.due_at, c.id LIMIT $3 FOR UPDATE OF c SKIP LOCKED), \
+        "WITH RECURSIVE place AS (\
+           (SELECT tenant, host FROM callbacks WHERE due_at IS NOT NULL AND group_id = $1 AND topic = $2 \
+              ORDER BY tenant, host LIMIT 1) \
+           UNION ALL \
+           SELECT n.tenant, n.host FROM place p CROSS JOIN LATERAL (SELECT tenant, host FROM callbacks \
+              WHERE due_at IS NOT NULL AND group_id = $1 AND topic = $2 AND (tenant, host) > (p.tenant, p.host) \
+              ORDER BY tenant, host LIMIT 1) n), \
+         first AS (SELECT c.id, c.due_at FROM place p CROSS JOIN LATERAL (SELECT id, due_at FROM callbacks \
+              WHERE group_id = $1 AND topic = $2 AND tenant = p.tenant AND host = p.host \
+                AND due_at <= clock_timestamp() ORDER BY due_at, id LIMIT $3) c \
+            WHERE p.tenant <> ALL ($5) AND p.host || '/' || p.tenant <> ALL ($6) \
+            ORDER BY c.due_at, c.id LIMIT $3), \
+         due AS (SELECT c.id FROM callbacks c JOIN first USING (id) \
+            WHERE c.due_at <= clock_timestamp() FOR UPDATE OF c SKIP LOCKED), \
          taken AS (UPDATE callbacks c SET due_at = clock_timestamp() + make_interval(secs => $4) FROM due \
-           WHERE c.id = due.id RETURNING c.*, due.host) \
+           WHERE c.id = due.id RETURNING c.*) \
          SELECT t.id, t.task_id, t.run, t.tenant, t.target, t.host, \
            t.due_at AS until, t.attempts - t.former AS attempts, \
            coalesce((SELECT array_agg(s.secret ORDER BY s.created_at DESC, s.id) FROM callback_secrets s \

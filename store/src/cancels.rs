@@ -35,53 +35,59 @@ pub async fn request(
     tenant: Option<&str>,
     by: &str,
 ) -> Result<(), Trouble> {
-    write(connection, task, tenant.unwrap_or_default(), by).await
-}
-
-/// The same for a tenant who may have at most `most` requests open. Returns whether it was within that; else nothing
-/// was asked.
-///
-/// # Errors
-/// When the database cannot be written; then nobody heard of it.
-pub async fn request_within(
-    connection: &mut PgConnection,
-    task: TaskId,
-    tenant: &str,
-    by: &str,
-    most: i64,
-) -> Result<bool, Trouble> {
-    let open: i64 = sqlx::query_scalar(
-        "SELECT count(*) FROM (SELECT FROM task_cancels WHERE tenant = $1 LIMIT $2) c",
-    )
-    .bind(storable(tenant, NAME_BYTES))
-    .bind(most)
-    .fetch_one(&mut *connection)
-    .await?;
-    if open >= most {
-        return Ok(false);
-    }
-    write(connection, task, tenant, by).await?;
-    Ok(true)
-}
-
-async fn write(
-    connection: &mut PgConnection,
-    task: TaskId,
-    tenant: &str,
-    by: &str,
-) -> Result<(), Trouble> {
     let mut transaction = connection.begin().await?;
     sqlx::query(
         "INSERT INTO task_cancels (task_id, tenant, by) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
     )
     .bind(uuid_of(task))
-    .bind(storable(tenant, NAME_BYTES))
+    .bind(storable(tenant.unwrap_or_default(), NAME_BYTES))
     .bind(storable(by, NAME_BYTES))
     .execute(&mut *transaction)
     .await?;
     notices::tell(&mut transaction, Notice::Cancels).await?;
     transaction.commit().await?;
     Ok(())
+}
+
+/// The same for many tasks, each with the tenant who asks, who may have at most `most` requests open. Returns for each
+/// whether it is open now; of what is beyond `most`, nothing was asked.
+///
+/// # Errors
+/// When the database cannot be written. Whether the workers heard of it is unknown then.
+pub async fn request_within(
+    connection: &mut PgConnection,
+    asked: &[(TaskId, Box<str>)],
+    by: &str,
+    most: i64,
+) -> Result<Vec<bool>, Trouble> {
+    let ids: Vec<Uuid> = asked.iter().map(|(task, _)| uuid_of(*task)).collect();
+    let tenants: Vec<_> = asked
+        .iter()
+        .map(|(_, tenant)| storable(tenant, NAME_BYTES))
+        .collect();
+    let mut transaction = connection.begin().await?;
+    let are_open = sqlx::query_scalar(
+        "WITH asked AS (SELECT * FROM unnest($1::uuid[], $2::text[]) WITH ORDINALITY AS a(task_id, tenant, place)), \
+           tenants AS (SELECT d.tenant, (SELECT count(*) FROM \
+               (SELECT FROM task_cancels c WHERE c.tenant = d.tenant LIMIT $4) c) AS open \
+             FROM (SELECT DISTINCT tenant FROM asked) d), \
+           known AS (SELECT a.*, EXISTS (SELECT FROM task_cancels c \
+               WHERE c.task_id = a.task_id AND c.tenant = a.tenant) AS is_open FROM asked a), \
+           judged AS (SELECT k.*, is_open OR t.open + row_number() OVER (PARTITION BY tenant, is_open ORDER BY place) <= $4 \
+               AS is_within FROM known k JOIN tenants t USING (tenant)), \
+           written AS (INSERT INTO task_cancels (task_id, tenant, by) \
+             SELECT task_id, tenant, $3 FROM judged WHERE is_within AND NOT is_open ON CONFLICT DO NOTHING) \
+         SELECT is_within FROM judged ORDER BY place",
+    )
+    .bind(&ids)
+    .bind(&tenants)
+    .bind(storable(by, NAME_BYTES))
+    .bind(most)
+    .fetch_all(&mut *transaction)
+    .await?;
+    notices::tell(&mut transaction, Notice::Cancels).await?;
+    transaction.commit().await?;
+    Ok(are_open)
 }
 
 /// The requests that are open, at most `most`: of each tenant as many as of any other, its newest first, so that no
@@ -152,11 +158,12 @@ pub async fn sweep(connection: &mut PgConnection) -> Result<u64, Trouble> {
     let oldest = crate::days::oldest(&mut transaction, crate::days::Daily::Results).await?;
     // The first 48 bits of an id are the milliseconds of its birth, which name its day.
     let done = sqlx::query(
-        "WITH c AS MATERIALIZED (SELECT task_id, requested_at, \
+        "WITH c AS MATERIALIZED (SELECT task_id, tenant, requested_at, \
              ('x' || left(replace(task_id::text, '-', ''), 12))::bit(48)::bigint AS born FROM task_cancels), \
            f AS (SELECT (extract(epoch FROM min(frontier_time)) * 1000)::bigint AS lowest FROM partition_progress \
              HAVING count(frontier_time) = count(*)) \
-         DELETE FROM task_cancels USING c WHERE task_cancels.task_id = c.task_id AND ( \
+         DELETE FROM task_cancels USING c WHERE task_cancels.task_id = c.task_id \
+           AND task_cancels.tenant = c.tenant AND ( \
            c.requested_at < DATE '1970-01-01' + $1::int OR EXISTS (SELECT FROM task_results r \
              WHERE r.task_id = c.task_id AND r.day = DATE '1970-01-01' + (c.born / 86400000)::int) \
            OR c.born + $2 < (SELECT lowest FROM f) \

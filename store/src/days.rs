@@ -76,6 +76,15 @@ impl Daily {
         }
     }
 
+    /// Where the rows of these days are: in the day's own table when they are all of one, which spares the server to
+    /// prepare for every other, else the parent.
+    pub(crate) fn table_for(self, mut days: impl Iterator<Item = Day>) -> String {
+        match days.next() {
+            Some(day) if days.all(|other| other == day) => self.table_of(day),
+            _ => self.table().to_owned(),
+        }
+    }
+
     /// The name of one day's own table.
     #[must_use]
     pub fn table_of(self, day: Day) -> String {

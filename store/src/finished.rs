@@ -4,12 +4,14 @@
 //! whatever their results are.
 
 use std::collections::HashMap;
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use millrace_schemas::TaskId;
+use millrace_schemas::{Day, TaskId};
 use sqlx::postgres::PgRow;
-use sqlx::{PgConnection, Row};
+use sqlx::{AssertSqlSafe, PgConnection, Row};
 use uuid::Uuid;
 
+use crate::days::Daily;
 use crate::rows::uuid_of;
 use crate::task_status::StatusWord;
 use crate::trouble::Trouble;
@@ -69,7 +71,7 @@ const ROWS: &str = "SELECT t.task_id, t.status::text AS status, t.tenant, t.task
       CASE WHEN octet_length(t.result_bytes) <= $3 THEN t.result_bytes END AS result_bytes, \
       t.result IS NOT NULL OR t.result_bytes IS NOT NULL AS has_body, t.error::text AS error \
     FROM unnest($1::uuid[], $2::int[]) AS a(id, day) \
-    JOIN task_results t ON t.day = DATE '1970-01-01' + a.day AND t.task_id = a.id";
+    JOIN {table} t ON t.day = DATE '1970-01-01' + a.day AND t.task_id = a.id";
 
 /// The ends of those of these tasks that have ended with a row.
 ///
@@ -95,6 +97,22 @@ pub async fn finished(
     Ok(found)
 }
 
+/// The table that has the rows of these tasks. A day that is long ago, or to come, may have none of its own.
+fn table_for(ids: &[TaskId]) -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let now = now.map_or(0, |now| u64::try_from(now.as_millis()).unwrap_or(u64::MAX));
+    let today = Day::from_unix_ms(now);
+    let days = ids.iter().map(|id| id.birth_day());
+    if days
+        .clone()
+        .all(|day| day == today || day == today.plus(-1))
+    {
+        Daily::Results.table_for(days)
+    } else {
+        Daily::Results.table().to_owned()
+    }
+}
+
 async fn rows(
     connection: &mut PgConnection,
     ids: &[TaskId],
@@ -104,12 +122,23 @@ async fn rows(
         .iter()
         .map(|id| id.birth_day().days_since_epoch())
         .collect();
-    let rows = sqlx::query(ROWS)
-        .bind(&uuids)
-        .bind(&days)
-        .bind(SHORT_BYTES)
-        .fetch_all(connection)
-        .await?;
+    let mut table = table_for(ids);
+    let rows = loop {
+        let rows = sqlx::query(AssertSqlSafe(ROWS.replace("{table}", &table)))
+            .bind(&uuids)
+            .bind(&days)
+            .bind(SHORT_BYTES)
+            .fetch_all(&mut *connection)
+            .await
+            .map_err(Trouble::from);
+        match rows {
+            // Not made yet, or dropped by now.
+            Err(Trouble::MissingDay(_)) if table != Daily::Results.table() => {
+                table = Daily::Results.table().to_owned();
+            }
+            rows => break rows?,
+        }
+    };
     let mut found = HashMap::with_capacity(rows.len());
     for row in &rows {
         let id: Uuid = row.try_get("task_id")?;

@@ -284,7 +284,9 @@ async fn settle(
         look_up::ask(connection, setup, drafts, locked, key_days).await?;
     fate::decide(drafts, &mut owners, &mut present, locked.now);
     owners.write_new(connection, locked.today).await?;
-    copy_rows(connection, &target(drafts), setup, drafts, locked).await?;
+    let tasks = drafts.iter().filter_map(Draft::event);
+    let table = Daily::Results.table_for(tasks.map(|event| event.task_id.birth_day()));
+    copy_rows(connection, &table, setup, drafts, locked).await?;
     write_dead_letters(connection, setup.consumer, drafts).await?;
     parking::write(connection, setup.consumer, drafts, locked).await?;
     callbacks::write(connection, setup.consumer, drafts).await?;
@@ -293,17 +295,6 @@ async fn settle(
         notices::tell_ended(connection, &awaited).await?;
     }
     Ok(())
-}
-
-/// The day's own table when all rows are of one day, which spares the routing; else the parent.
-fn target(drafts: &[Draft<'_>]) -> String {
-    let mut days = drafts
-        .iter()
-        .filter_map(|draft| draft.event().map(|event| event.task_id.birth_day()));
-    match days.next() {
-        Some(day) if days.all(|other: Day| other == day) => Daily::Results.table_of(day),
-        _ => Daily::Results.table().to_owned(),
-    }
 }
 
 async fn copy_rows(

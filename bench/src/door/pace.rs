@@ -16,7 +16,8 @@ use tokio::task::JoinSet;
 use super::connection::Connection;
 use super::percentiles::Percentiles;
 
-const WARM_UP: Duration = Duration::from_secs(20);
+/// Until the JVM of the broker has compiled what it needs, which takes a core for half a minute.
+const WARM_UP: Duration = Duration::from_secs(40);
 
 /// What was seen.
 #[derive(Debug, Clone, Copy, Serialize)]
@@ -53,12 +54,26 @@ pub async fn run(
         callers.spawn(one(address, body.clone(), Arc::clone(&idle), due));
     }
     let (mut submit, mut result) = (Vec::new(), Vec::new());
+    let mut trace = String::new();
     while let Some(times) = callers.join_next().await {
         let (due, accepted, ended) = times??;
+        {
+            use std::fmt::Write as _;
+            let _ = writeln!(
+                trace,
+                "{} {} {}",
+                (due - began.into_std()).as_millis(),
+                accepted.as_micros(),
+                ended.as_micros()
+            );
+        }
         if due >= from {
             submit.push(accepted);
             result.push(ended);
         }
+    }
+    if let Some(path) = std::env::var_os("PACE_TRACE") {
+        std::fs::write(path, trace)?;
     }
     Ok(Paced {
         submit: Percentiles::of(submit)?,

@@ -29,42 +29,54 @@ const FLUSH_MOST: Charge = Charge {
 impl Owner {
     /// Gives every free writer what its partitions have.
     pub(super) fn dispatch(&mut self) {
+        let now = Instant::now();
+        self.next_flush = None;
         for lane in 0..self.writers.len() {
-            if self.writers.get(lane).is_some_and(|writer| !writer.busy) {
-                let flush = self.gather(lane);
-                if flush.shares.is_empty() {
-                    continue;
-                }
-                let job = Job {
-                    flush,
-                    decoders: self.decoders.clone(),
-                };
-                if let Some(writer) = self.writers.get_mut(lane)
-                    && !writer.send(job)
-                {
-                    self.writer_gone = true;
-                }
+            let Some(writer) = self.writers.get(lane).filter(|writer| !writer.busy) else {
+                continue;
+            };
+            let rests_until = writer.rests_until(now);
+            let ready = self.ready(lane);
+            if ready.is_empty() {
+                continue;
+            }
+            if let Some(until) = rests_until {
+                self.next_flush = Some(self.next_flush.map_or(until, |next| next.min(until)));
+                continue;
+            }
+            let flush = self.gather(ready);
+            if flush.shares.is_empty() {
+                continue;
+            }
+            let job = Job {
+                flush,
+                decoders: self.decoders.clone(),
+            };
+            if let Some(writer) = self.writers.get_mut(lane)
+                && !writer.send(job)
+            {
+                self.writer_gone = true;
             }
         }
     }
 
-    /// The next flush of one writer: its partitions in turn, each time from another one on.
-    fn gather(&mut self, lane: usize) -> Flush {
+    /// Partitions of one writer that have something to land.
+    fn ready(&self, lane: usize) -> Vec<i32> {
         let writers = self.writers.len();
         let leaving = self.leaving.iter().flat_map(|leaving| leaving.rest.iter());
         let leaving = leaving.map(|(partition, running)| (*partition, &**running));
-        let mut ready: Vec<i32> = self
-            .owned
+        self.owned
             .running()
             .chain(leaving)
             .filter(|(partition, running)| {
                 lane_of(*partition, writers) == lane && running.has_work()
             })
             .map(|(partition, _)| partition)
-            .collect();
-        if ready.is_empty() {
-            return Flush::default();
-        }
+            .collect()
+    }
+
+    /// The next flush of these partitions, some at least: in turn, each time from another one on.
+    fn gather(&mut self, mut ready: Vec<i32>) -> Flush {
         let turn = self.first_lane % ready.len();
         self.first_lane = self.first_lane.wrapping_add(1);
         ready.rotate_left(turn);

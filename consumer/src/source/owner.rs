@@ -98,6 +98,8 @@ pub struct Owner {
     pub(super) pressed_since: Instant,
     pub(super) writers: Vec<WriterLane>,
     pub(super) first_lane: usize,
+    /// When a writer that rests may begin its next flush, if there is one to begin.
+    pub(super) next_flush: Option<Instant>,
     pub(super) watch: Watch,
     pub(super) gauges: Gauges,
     pub(super) health: Health,
@@ -155,6 +157,7 @@ impl Owner {
             pressed_since: Instant::now(),
             writers,
             first_lane: 0,
+            next_flush: None,
             watch: Watch::default(),
             gauges,
             heartbeat: health.heartbeat("owner", Duration::from_secs(30)),
@@ -193,6 +196,7 @@ impl Owner {
         let ended = loop {
             let polling = self.pressure == Pressure::Open && self.has_room();
             let next_retry = self.floor.next_retry();
+            let next_flush = self.next_flush;
             tokio::select! {
                 biased;
                 () = stop.cancelled(), if self.stopping.is_none() => self.begin_stop(),
@@ -212,6 +216,7 @@ impl Owner {
                     self.balance_all();
                 }
                 () = until(next_retry), if next_retry.is_some() => {}
+                () = until(next_flush), if next_flush.is_some() => {}
                 received = client.recv(), if polling => {
                     self.receive(received);
                     self.drain(&client);

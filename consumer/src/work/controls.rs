@@ -13,11 +13,14 @@ use millrace_store::pauses::Scope;
 use millrace_store::{Database, Purpose, Trouble, cancels, pauses};
 use sqlx::PgConnection;
 use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep_until};
 
 use crate::handlers::Task;
 
 /// How often the tables are read without being told to.
 const EVERY: Duration = Duration::from_secs(1);
+/// How soon they are read again, however often somebody tells to.
+const AGAIN: Duration = Duration::from_millis(100);
 /// Most cancel requests that are held in memory, the newest; a task that only an older one names runs.
 const MOST_CANCELS: i64 = 100_000;
 
@@ -115,20 +118,34 @@ async fn watch_once(
     let mut connection = database.connect(Purpose::Operations).await?;
     let mut every = tokio::time::interval(EVERY);
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    // Whether they are to be read, and when at the earliest.
+    let (mut is_due, mut from) = (true, Instant::now());
     loop {
         tokio::select! {
-            _ = every.tick() => {}
-            word = notices.next() => if word?.notice == Notice::Parked {
-                if hints.send(()).is_err() {
+            () = sleep_until(from), if is_due => {}
+            _ = every.tick() => {
+                is_due = true;
+                continue;
+            }
+            word = notices.next() => {
+                if word?.notice != Notice::Parked {
+                    is_due = true;
+                } else if hints.send(()).is_err() {
                     return Ok(());
                 }
                 continue;
-            },
+            }
             tasks = ended.recv() => match tasks {
-                Some(tasks) => cancels::forget(&mut connection, &tasks).await?,
+                Some(tasks) => {
+                    cancels::forget(&mut connection, &tasks).await?;
+                    is_due = true;
+                    continue;
+                }
                 None => return Ok(()),
             },
         }
+        is_due = false;
+        from = Instant::now() + AGAIN;
         let found = Arc::new(read(&mut connection).await?);
         *told = false;
         sender.send_if_modified(|known| {

@@ -1,8 +1,9 @@
 //! The writers' tasks: each owns one connection and lands one flush after the other.
 //!
 //! The owner hands a writer its next flush only when the last one has come back, so while one is in the
-//! air the next batch fills: no timer decides how large a flush is, the load does. A partition belongs to
-//! one writer, partition modulo writers, so that flushes never wait for each other's rows.
+//! air the next batch fills: the load decides how large a flush is. Small ones begin some milliseconds apart, since
+//! each costs the database and whoever waits for its tasks as much as a large one; a lone task does not wait. A
+//! partition belongs to one writer, partition modulo writers, so that flushes never wait for each other's rows.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,6 +11,11 @@ use std::time::{Duration, Instant};
 use millrace_schemas::Decoders;
 use millrace_store::{Flush, Incidents, ShareEnd, Writer};
 use tokio::sync::mpsc;
+
+/// Records of a flush that is not small.
+const SMALL_FLUSH: usize = 64;
+/// The least time from the begin of a small flush to the begin of the next one of the same writer.
+const APART: Duration = Duration::from_millis(5);
 
 /// A flush on its way to a writer.
 #[derive(Debug)]
@@ -43,6 +49,8 @@ pub struct WriterLane {
     jobs: mpsc::Sender<Job>,
     /// Whether a flush of its is in the air.
     pub busy: bool,
+    /// When the next one may begin.
+    rests_until: Option<Instant>,
 }
 
 impl WriterLane {
@@ -68,7 +76,11 @@ impl WriterLane {
                 }
             }
         });
-        Self { jobs, busy: false }
+        Self {
+            jobs,
+            busy: false,
+            rests_until: None,
+        }
     }
 
     /// Whether its task has ended; it never should while the worker runs.
@@ -77,8 +89,17 @@ impl WriterLane {
         self.jobs.is_closed()
     }
 
+    /// When its next flush may begin, if not now.
+    #[must_use]
+    pub fn rests_until(&self, now: Instant) -> Option<Instant> {
+        self.rests_until.filter(|until| *until > now)
+    }
+
     /// Hands over a flush. False when the writer is busy or gone: the flush was not taken.
     pub fn send(&mut self, job: Job) -> bool {
+        let shares = job.flush.shares.iter();
+        let is_small = shares.map(|share| share.records.len()).sum::<usize>() < SMALL_FLUSH;
+        self.rests_until = is_small.then(|| Instant::now() + APART);
         let sent = self.jobs.try_send(job).is_ok();
         self.busy |= sent;
         sent

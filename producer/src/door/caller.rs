@@ -164,6 +164,23 @@ impl Caller {
     }
 }
 
+impl Caller {
+    /// Counts as many of so many tasks as the rate allows now, the first ones; why not the others.
+    pub(crate) fn spend_some(&self, tasks: usize) -> (usize, Option<Refusal>) {
+        let (mut spent, mut step, mut why) = (0, tasks, None);
+        while step > 0 && spent < tasks {
+            match self.spend(step.min(tasks - spent)) {
+                Ok(()) => spent += step.min(tasks - spent),
+                Err(refusal) => {
+                    why = Some(refusal);
+                    step /= 2;
+                }
+            }
+        }
+        (spent, why.filter(|_| spent < tasks))
+    }
+}
+
 fn quota(rate: f64, burst: Option<u32>) -> Option<Quota> {
     let period = Duration::try_from_secs_f64(1.0 / rate).ok()?;
     let second = rate.ceil().clamp(1.0, f64::from(u32::MAX)) as u32;

@@ -13,8 +13,9 @@ use tokio::time::{sleep, timeout};
 
 /// The first bytes of HTTP/2 (RFC 9113, section 3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// How long to wait for the rest of what may become one.
-const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// How long to wait for the rest of what may become one: at first, and at most.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
+const LOOK_AGAIN_MOST: Duration = Duration::from_secs(1);
 
 /// What a connection speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +32,7 @@ pub(crate) async fn spoken(stream: &TcpStream, patience: Duration) -> Option<Ver
 
 async fn look(stream: &TcpStream) -> io::Result<Option<Version>> {
     let mut first = [0; PREFACE.len()];
+    let mut pause = LOOK_AGAIN;
     loop {
         let length = stream.peek(&mut first).await?;
         let seen = first.get(..length).unwrap_or_default();
@@ -44,7 +46,8 @@ async fn look(stream: &TcpStream) -> io::Result<Option<Version>> {
             return Ok(Some(Version::Http1));
         }
         // What was seen is there still, so more of it cannot be waited for by being told.
-        sleep(LOOK_AGAIN).await;
+        sleep(pause).await;
+        pause = (pause * 2).min(LOOK_AGAIN_MOST);
     }
 }
 

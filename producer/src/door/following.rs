@@ -5,11 +5,12 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use millrace_schemas::TaskId;
 use millrace_store::api_keys::Scope;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -22,6 +23,8 @@ use super::state::Door;
 pub(crate) const SLOWEST_READER: Duration = Duration::from_secs(30);
 /// How often it is looked at whether whoever follows still may.
 pub(crate) const MAY_EVERY: Duration = Duration::from_secs(15);
+/// Tasks of one stream that are looked at for the first time together: the desk is there for all streams.
+const FIRST_LOOKS: usize = 256;
 /// News that may wait for a reader.
 const NEWS_WAITING: usize = 16;
 
@@ -77,6 +80,13 @@ pub(crate) struct Following {
     receiver: mpsc::Receiver<Told>,
     /// What is still to be told of tasks that were followed to their end.
     left: VecDeque<Told>,
+    /// When it is to be looked at again whether the caller still may.
+    may_until: Instant,
+    began: Instant,
+    /// When something was last asked for, in s since the beginning.
+    taken: Arc<AtomicU64>,
+    /// Places of first looks.
+    looks: Arc<Semaphore>,
     /// Cancelled when the stream is to end.
     over: CancellationToken,
     _over: DropGuard,
@@ -113,6 +123,10 @@ impl Following {
             news: news.downgrade(),
             receiver,
             left: VecDeque::new(),
+            may_until: Instant::now() + MAY_EVERY,
+            began: Instant::now(),
+            taken: Arc::default(),
+            looks: Arc::new(Semaphore::new(FIRST_LOOKS)),
             _over: over.clone().drop_guard(),
             over,
             _place: place,
@@ -157,6 +171,9 @@ impl Following {
                 tenant: self.caller.tenant().into(),
                 id,
                 news: news.clone(),
+                began: self.began,
+                taken: self.taken.clone(),
+                looks: self.looks.clone(),
                 over: self.over.clone(),
                 _share: share,
             };
@@ -169,6 +186,14 @@ impl Following {
         if self.over.is_cancelled() {
             return Next::Over;
         }
+        if self.may_until <= Instant::now() {
+            if self.door.gate.still(&self.caller, Scope::Read).is_err() {
+                return Next::Over;
+            }
+            self.may_until = Instant::now() + MAY_EVERY;
+        }
+        self.taken
+            .store(self.began.elapsed().as_secs(), Ordering::Relaxed);
         if let Some(told) = self.left.pop_front() {
             return Next::Told(told);
         }
@@ -178,10 +203,7 @@ impl Following {
                 Ok(Some(told)) => Next::Told(told),
                 Ok(None) if self.over.is_cancelled() => Next::Over,
                 Ok(None) => Next::Done,
-                Err(_) => match self.door.gate.still(&self.caller, Scope::Read) {
-                    Ok(()) => Next::Quiet,
-                    Err(_) => Next::Over,
-                },
+                Err(_) => Next::Quiet,
             },
             () = self.over.cancelled() => Next::Over,
         }
@@ -226,6 +248,9 @@ struct Follower {
     tenant: Box<str>,
     id: TaskId,
     news: mpsc::Sender<Told>,
+    began: Instant,
+    taken: Arc<AtomicU64>,
+    looks: Arc<Semaphore>,
     over: CancellationToken,
     _share: Share,
 }
@@ -234,9 +259,13 @@ impl Follower {
     async fn run(self, known: Option<String>) {
         let mut wait = self.door.waiting.wait(self.id, true);
         let mut last = known;
-        // Without an answer the rounds of those who wait find one later.
+        let first = async {
+            let _place = self.looks.acquire().await;
+            // Without an answer the rounds of those who wait find one later.
+            self.door.lookup.standing_now(self.id).await.ok()
+        };
         let mut standing = tokio::select! {
-            standing = self.door.lookup.standing_now(self.id) => standing.ok(),
+            standing = first => standing,
             () = self.over.cancelled() => return,
         };
         loop {
@@ -266,15 +295,25 @@ impl Follower {
     /// False when the stream is over. One who reads nothing for long is not told less than others, but nothing
     /// any more.
     async fn tell(&self, told: Told) -> bool {
-        tokio::select! {
-            sent = timeout(SLOWEST_READER, self.news.send(told)) => match sent {
-                Ok(sent) => sent.is_ok(),
-                Err(_) => {
-                    self.over.cancel();
-                    false
+        loop {
+            let place = tokio::select! {
+                place = timeout(SLOWEST_READER, self.news.reserve()) => place,
+                () = self.over.cancelled() => return false,
+            };
+            match place {
+                Ok(Ok(place)) => {
+                    place.send(told);
+                    return true;
                 }
-            },
-            () = self.over.cancelled() => false,
+                Ok(Err(_)) => return false,
+                Err(_) => {}
+            }
+            // One who reads on is told in the end, however many others are told before.
+            let taken = Duration::from_secs(self.taken.load(Ordering::Relaxed));
+            if self.began.elapsed() > taken + SLOWEST_READER {
+                self.over.cancel();
+                return false;
+            }
         }
     }
 }

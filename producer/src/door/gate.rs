@@ -271,6 +271,26 @@ mod tests {
     }
 
     #[test]
+    fn of_too_many_tasks_the_first_are_taken() {
+        let defaults = Defaults {
+            tasks_per_second: Some(1.0),
+            burst: Some(37),
+            in_flight: None,
+        };
+        let caller = Gate::new(defaults, "default", Access::default())
+            .admit(None)
+            .unwrap();
+        assert!(matches!(caller.spend_some(0), (0, None)));
+        assert!(matches!(caller.spend_some(6), (6, None)));
+        let (some, why) = caller.spend_some(500);
+        assert_eq!(
+            (some, why.map(|why| why.kind)),
+            (31, Some(Kind::RateLimited))
+        );
+        assert!(matches!(caller.spend_some(1), (0, Some(why)) if why.retry_after.is_some()));
+    }
+
+    #[test]
     fn limits_that_did_not_change_stay_counted() {
         let defaults = Defaults {
             in_flight: Some(1),

@@ -133,7 +133,8 @@ impl Intake {
         });
         done.await.map_err(|error| {
             tracing::error!(%error, "a submit failed");
-            Refusal::new(Kind::Internal, "the front door failed")
+            // It may have happened after the event was sent.
+            Refusal::new(Kind::OutcomeUnknown, "the front door failed on the way")
         })
     }
 

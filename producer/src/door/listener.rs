@@ -9,13 +9,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
-use axum::body::Body;
-use axum::http::Response;
 use futures_util::FutureExt as _;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
@@ -24,10 +20,9 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tower::util::MapResponse;
 
 use super::connection::{Connection, Version, spoken};
-use super::readers::look_after;
+use super::entrance::{Entrance, Served};
 
 /// How long a request's head may take, from the first byte of the connection or the end of the former request.
 const HEAD_PATIENCE: Duration = Duration::from_secs(30);
@@ -39,8 +34,10 @@ const HEAD_BYTES: usize = 32 * 1024;
 const HEADERS: usize = 100;
 /// Streams of one HTTP/2 connection.
 const STREAMS: u32 = 1_000;
-/// Bytes that a client may send ahead of being read, by HTTP/2: of all streams of a connection, and of one.
-const CONNECTION_WINDOW: u32 = 256 * 1024;
+/// Bytes that a client may send ahead of being read, by HTTP/2: of all streams of a connection, and of one. h2 ends a
+/// connection for what small DATA frames that were not read yet cost beyond their bytes, 256 each, once that is half
+/// of its window: this one lets each stream have two of them.
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
 const STREAM_WINDOW: u32 = 128 * 1024;
 /// Resets that a client may ask for before its connection ends (CVE-2023-44487).
 const RESETS: usize = 100;
@@ -111,7 +108,7 @@ pub(crate) async fn serve(
     mut listener: TcpListener,
     mut wider: Option<Wider>,
     tls: Option<TlsAcceptor>,
-    router: Router,
+    served: Served,
     most: usize,
     stop: CancellationToken,
     patience: Duration,
@@ -119,6 +116,7 @@ pub(crate) async fn serve(
     let room = Arc::new(Semaphore::new(most));
     let open = TaskTracker::new();
     let speakers = Speakers::new();
+    let served = Arc::new(served);
     loop {
         let place = tokio::select! {
             () = stop.cancelled() => break,
@@ -129,7 +127,10 @@ pub(crate) async fn serve(
             () = stop.cancelled() => break,
             () = time_for(&mut wider) => {
                 if let Some(wider) = wider.take() {
-                    listener = moved(listener, wider.address).await;
+                    match stop.run_until_cancelled(moved(listener, wider.address)).await {
+                        Some(moved) => listener = moved,
+                        None => return ended(&open, &served.door.sockets, patience).await,
+                    }
                 }
                 continue;
             }
@@ -146,10 +147,7 @@ pub(crate) async fn serve(
         configure(&stream);
         // Cancelled when a reader takes nothing.
         let cut = CancellationToken::new();
-        let service = TowerToHyperService::new(MapResponse::new(router.clone(), {
-            let cut = cut.clone();
-            move |response: Response<Body>| look_after(response, &cut)
-        }));
+        let service = Entrance::new(served.clone(), cut.clone());
         let (speakers, stopping) = (speakers.clone(), stop.clone());
         // Two kinds of tasks: a connection in the clear does not carry what TLS needs.
         match tls.clone() {
@@ -179,8 +177,18 @@ pub(crate) async fn serve(
         };
     }
     drop(listener);
+    ended(&open, &served.door.sockets, patience).await;
+}
+
+/// Waits until connections and conversations have ended, for as long as `patience`.
+async fn ended(open: &TaskTracker, sockets: &TaskTracker, patience: Duration) {
     open.close();
-    if timeout(patience, open.wait()).await.is_err() {
+    sockets.close();
+    let both = async {
+        open.wait().await;
+        sockets.wait().await;
+    };
+    if timeout(patience, both).await.is_err() {
         tracing::info!("connections that did not end were cut");
     }
 }
@@ -217,16 +225,15 @@ impl Speakers {
     }
 
     /// Serves a connection to its end, or until it is cut. From `stop` on it takes no other request.
-    async fn serve<S, F>(
+    async fn serve<S>(
         self,
         version: Version,
         stream: Connection<S>,
-        service: TowerToHyperService<MapResponse<Router, F>>,
+        service: Entrance,
         stop: CancellationToken,
         cut: CancellationToken,
     ) where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-        F: FnOnce(Response<Body>) -> Response<Body> + Clone + Send + 'static,
     {
         let stream = TokioIo::new(stream);
         // Boxed: they are large, and this would be as large for either.

@@ -4,7 +4,7 @@
 //! Any number of front doors run side by side. None has state that matters: what was accepted is in Kafka, what
 //! became of it in Postgres, and who waits at which front door is only known there.
 //!
-//! A request goes *http* → *gate* (who, how much) → *body* (what) → *intake* → *names* (`Idempotency-Key`) → *sender* (Kafka).
+//! A request comes in at the *entrance* and goes *http* or *grpc* → *gate* (who, how much) → *body* (what) → *intake* → *names* (`Idempotency-Key`) → *sender* (Kafka).
 //! A question goes *http* → *lookup*, and whoever waits stands in *waiting* meanwhile. *desk* gathers what is asked of
 //! the database, *pressure* bounds what is on its way, *refusal* is every way to say no.
 
@@ -14,6 +14,7 @@ mod caller;
 mod connection;
 mod descriptors;
 mod desk;
+mod entrance;
 mod following;
 mod gate;
 mod grpc;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use axum::body::Body;
 use axum::http::Response;
 use bytes::Bytes;
-use http_body::{Frame, SizeHint};
+use http_body::{Body as _, Frame, SizeHint};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -19,6 +19,8 @@ use super::memory::Held;
 
 /// Bytes of one piece: so much may be between a body and its reader without being counted.
 const PIECE_BYTES: usize = 16 * 1024;
+/// An answer beyond so many bytes is large.
+const LARGE_BYTES: u64 = 64 * 1024;
 /// How often readers are looked after.
 const LOOK: Duration = Duration::from_secs(5);
 
@@ -42,7 +44,10 @@ impl Watched {
 
 /// Looks after the reader of an answer that is marked; `cut` ends its connection.
 pub(crate) fn look_after(mut response: Response<Body>, cut: &CancellationToken) -> Response<Body> {
-    let Some(watched) = response.extensions_mut().remove::<Watched>() else {
+    let marked = response.extensions_mut().remove::<Watched>();
+    // So is who reads any other answer that does not fit into what a connection holds.
+    let is_large = response.body().size_hint().lower() > LARGE_BYTES;
+    let Some(watched) = marked.or(is_large.then_some(Watched::STREAM)) else {
         return response;
     };
     let began = Instant::now();

@@ -218,12 +218,27 @@ pub struct Refusal {
     pub retry_after: Option<Duration>,
 }
 
+/// Longest explanation, in bytes.
+const DETAIL_BYTES: usize = 8_192;
+
 impl Refusal {
+    /// The rest of a stream is not taken.
+    pub(crate) fn closes() -> Self {
+        Self::new(
+            Kind::Unavailable,
+            "the front door closes: send what was not answered again",
+        )
+        .after(Duration::from_secs(1))
+    }
+
     /// A no of this kind.
     pub fn new(kind: Kind, detail: impl Into<String>) -> Self {
+        let mut detail = detail.into();
+        // What a caller sent is not sent back at length.
+        detail.truncate(detail.floor_char_boundary(DETAIL_BYTES));
         Self {
             kind,
-            detail: detail.into(),
+            detail,
             at: None,
             retry_after: None,
         }

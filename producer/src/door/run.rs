@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
-use axum::middleware::from_fn_with_state;
 use millrace_schemas::Framing;
 use millrace_settings::{Role, check_replication};
 use millrace_store::idempotency::{self, Terms};
@@ -19,9 +18,11 @@ use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::descriptors;
 use super::desk::Desk;
+use super::entrance::Served;
 use super::gate::{Defaults, Gate};
 use super::grpc;
 use super::http;
@@ -256,8 +257,10 @@ impl Prepared {
                 body_patience: BODY_PATIENCE,
             },
             bodies: BodyMemory::new(self.args.max_body_memory),
+            questions: BodyMemory::new(1 << 20),
             streams: Arc::new(Semaphore::new(self.args.max_streams)),
             followed: Arc::new(Semaphore::new(self.args.max_followed)),
+            sockets: TaskTracker::new(),
             closing: closing.clone(),
         });
         let (ready, is_ready) = watch::channel(true);
@@ -288,9 +291,11 @@ impl Prepared {
             listener,
             wider,
             self.tls,
-            http::router(door.clone())
-                .layer(from_fn_with_state((calls, door.clone()), grpc::divert))
-                .layer(from_fn_with_state(door, http::identified)),
+            Served {
+                paths: http::router(door.clone()),
+                calls,
+                door,
+            },
             descriptors::connections(self.args.max_connections),
             stop,
             self.args.shutdown_timeout,

@@ -12,8 +12,9 @@ use sqlx::PgConnection;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
-use super::desk::{Clerk, Desk};
+use super::desk::{Clerk, Desk, NoAnswer};
 use super::gate::{Caller, Gate};
 use super::intake::{Intake, Submission};
 use super::lookup::{Lookup, Standing};
@@ -54,10 +55,14 @@ pub(crate) struct Door {
     pub metrics: DoorMetrics,
     pub bounds: Bounds,
     pub bodies: BodyMemory,
+    /// Memory for calls that need no key: of health and reflection.
+    pub questions: BodyMemory,
     /// Open streams, of tasks and of events, all tenants together.
     pub streams: Arc<Semaphore>,
     /// Tasks that are followed by them.
     pub followed: Arc<Semaphore>,
+    /// Conversations by WebSocket, which outlive their connections' tasks.
+    pub sockets: TaskTracker,
     /// Cancelled when the front door closes: streams end, waits are answered with what is known.
     pub closing: CancellationToken,
 }
@@ -75,13 +80,7 @@ impl Clerk for Cancels {
         connection: &mut PgConnection,
         questions: &[(TaskId, Box<str>)],
     ) -> Result<Vec<bool>, Trouble> {
-        let mut answers = Vec::with_capacity(questions.len());
-        for (id, tenant) in questions {
-            let most = OPEN_CANCELS;
-            answers
-                .push(cancels::request_within(connection, *id, tenant, "front door", most).await?);
-        }
-        Ok(answers)
+        cancels::request_within(connection, questions, "front door", OPEN_CANCELS).await
     }
 }
 
@@ -198,7 +197,16 @@ impl Door {
         if standing.status().is_terminal() {
             return Ok(standing);
         }
-        if !self.cancels.ask((id, caller.tenant().into())).await? {
+        let is_open = self.cancels.ask((id, caller.tenant().into())).await;
+        let is_open = is_open.map_err(|no_answer| match no_answer {
+            NoAnswer::Crowded => no_answer.into(),
+            NoAnswer::Away => Refusal::new(
+                Kind::OutcomeUnknown,
+                "the database did not answer: whether the worker will hear of it is not known. Ask again",
+            )
+            .after(Duration::from_secs(2)),
+        })?;
+        if !is_open {
             return Err(Refusal::new(
                 Kind::RateLimited,
                 format!("{OPEN_CANCELS} requests to cancel are open already"),

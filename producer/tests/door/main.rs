@@ -14,6 +14,7 @@ mod client;
 mod client_answers;
 mod client_double;
 mod client_streams;
+mod closing;
 mod grpc;
 mod life;
 mod memory;

@@ -132,6 +132,32 @@ async fn a_call_whose_message_does_not_come_or_is_packed_is_answered() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn as_many_small_calls_as_a_connection_may_have_come_at_once() {
+    let scene = Scene::new("door_h2_many").await;
+    let door = scene.open(&[]);
+    let mut many = Spoken::with(&door).await;
+    let mut frames = Vec::new();
+    // SubmitRequest's fields 1 and 2, type and payload. The end comes apart, as many clients send it.
+    let task = message(9, b"\x0a\x04echo\x12\x011");
+    for stream in (1..2_000).step_by(2) {
+        frames.extend(call(stream, END_HEADERS, &[]));
+        frames.extend(frame(DATA, 0, stream, &task));
+    }
+    for stream in (1..2_000).step_by(2) {
+        frames.extend(frame(DATA, END_STREAM, stream, &[]));
+    }
+    many.say(&frames).await;
+    let mut answers = 0;
+    while answers < 1_000 {
+        match timeout(Duration::from_secs(30), many.hear()).await {
+            Ok(Some((DATA, _))) => answers += 1,
+            Ok(Some((HEADERS, _))) => {}
+            other => panic!("{answers} answers, then {other:?}"),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn requests_that_are_taken_back_at_once_end_their_connection_only() {
     let scene = Scene::new("door_h2_flood").await;
     let door = scene.open(&[]);

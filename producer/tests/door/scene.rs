@@ -1,7 +1,7 @@
 //! A broker, a schema, front doors and a worker; all of it ends with the test.
 
 use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use clap::Parser;
@@ -9,6 +9,8 @@ use millrace_consumer::{Context, RunArgs, TaskError, Worker};
 use millrace_devstack::{EmbeddedBroker, TestDb};
 use millrace_store::days::Retention;
 use millrace_store::{Database, Purpose, migrate};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use serde_json::Value;
 use sqlx::AssertSqlSafe;
@@ -253,6 +255,22 @@ impl Scene {
 }
 
 impl Door {
+    /// Tells it to end.
+    pub fn terminate(&self) {
+        let pid = i32::try_from(self.child.id()).unwrap();
+        kill(Pid::from_raw(pid), Signal::SIGTERM).unwrap();
+    }
+
+    /// How it ended, once it has.
+    pub async fn ended(&mut self) -> ExitStatus {
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     /// Resident memory of its process, in bytes.
     pub fn memory(&self) -> i64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();

@@ -123,13 +123,25 @@ async fn one_tenant_asks_for_as_much_as_it_may_and_pushes_nobody_out() {
     cancels::request(&mut connection, first, Some("acme"), "ann")
         .await
         .unwrap();
-    for place in 0..7 {
-        let id = event().task_id;
-        let within = cancels::request_within(&mut connection, id, "globex", "door", 5).await;
-        assert_eq!(within.unwrap(), place < 5);
+    let asked: Vec<_> = (0..7).map(|_| (event().task_id, "globex".into())).collect();
+    let (some, rest) = asked.split_at(3);
+    for (batch, within) in [
+        (some, vec![true; 3]),
+        (rest, vec![true, true, false, false]),
+        // Those that are open are, however many there may be.
+        (&asked, vec![true, true, true, true, true, false, false]),
+    ] {
+        let answers = cancels::request_within(&mut connection, batch, "door", 5).await;
+        assert_eq!(answers.unwrap(), within);
     }
-    assert_eq!(cancels::count(&mut connection).await.unwrap(), 6);
-    let found = pending(&mut connection, 2).await;
+    let others = [
+        (event().task_id, "globex".into()),
+        (event().task_id, "umbrella".into()),
+    ];
+    let answers = cancels::request_within(&mut connection, &others, "door", 5).await;
+    assert_eq!(answers.unwrap(), [false, true]);
+    assert_eq!(cancels::count(&mut connection).await.unwrap(), 7);
+    let found = pending(&mut connection, 3).await;
     assert!(
         found.contains(&first),
         "{found:?}: an older one of another tenant"

@@ -23,6 +23,8 @@ pub(super) struct Incoming {
     held: Held,
     messages: Messages,
     patience: Duration,
+    /// Whether the call is one message: then it is over once the body is.
+    single: bool,
     /// Until when the message that has begun has to be whole.
     until: Option<Pin<Box<Sleep>>>,
 }
@@ -68,10 +70,11 @@ impl Messages {
 }
 
 impl Incoming {
-    pub(super) fn new(body: Body, held: Held, patience: Duration) -> Self {
+    pub(super) fn new(body: Body, held: Held, patience: Duration, single: bool) -> Self {
         Self {
             body,
             held,
+            single,
             messages: Messages::default(),
             patience,
             // A call that never sends its message is one that never ends it.
@@ -89,8 +92,10 @@ impl http_body::Body for Incoming {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let this = &mut *self;
-        // Whoever asks for more has taken the messages that were whole.
-        this.held.shrink_to(this.messages.seen);
+        // Whoever asks for more has taken the messages that were whole; of a single one, only to wait for the end.
+        if !this.single {
+            this.held.shrink_to(this.messages.seen);
+        }
         let frame = match Pin::new(&mut this.body).poll_frame(context) {
             Poll::Ready(Some(Ok(frame))) => frame,
             Poll::Ready(Some(Err(error))) => {
@@ -116,7 +121,9 @@ impl http_body::Body for Incoming {
                 return Poll::Ready(Some(Err(refusal.into())));
             }
             let ended = this.messages.take(data);
-            if this.messages.seen == 0 {
+            if this.single {
+                // The whole of it has its time, the end included.
+            } else if this.messages.seen == 0 {
                 this.until = None;
             } else if ended || this.until.is_none() {
                 this.until = Some(Box::pin(sleep(this.patience)));

@@ -11,9 +11,7 @@ mod service;
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{Request, State};
-use axum::http::{HeaderMap, Response, header};
-use axum::middleware::Next;
+use axum::http::{HeaderMap, Request, Response, header};
 use millrace_telemetry::DoorRoute;
 use tokio::sync::watch;
 use tonic::service::Routes;
@@ -22,6 +20,7 @@ use tower::ServiceExt as _;
 
 use self::incoming::Incoming;
 use self::service::Service;
+use super::http::api_key;
 use super::state::Door;
 use crate::v1::tasks_server::TasksServer;
 
@@ -70,18 +69,30 @@ pub(crate) fn is_call(request: &Request<Body>) -> bool {
     kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
 }
 
-/// Sends calls of gRPC to their services, and everything else on.
-pub(crate) async fn divert(
-    State((routes, door)): State<(Routes, Arc<Door>)>,
+/// Answers a call.
+pub(crate) async fn answer(
+    routes: Routes,
+    door: Arc<Door>,
     request: Request<Body>,
-    next: Next,
 ) -> Response<Body> {
-    if !is_call(&request) {
-        return next.run(request).await;
-    }
-    let bodies = door.bodies.nothing();
-    let request =
-        request.map(|body| Body::new(Incoming::new(body, bodies, door.bounds.body_patience)));
+    let path = request.uri().path();
+    // Whoever has no key takes no memory from those who have one.
+    let bodies = if path.starts_with("/millrace.v1.Tasks/") {
+        let caller = api_key(request.headers()).and_then(|key| door.gate.admit(key));
+        match caller {
+            Ok(_) => &door.bodies,
+            Err(refusal) => {
+                let mut response = Status::from(refusal).into_http();
+                refusal::name(response.headers_mut());
+                return response;
+            }
+        }
+    } else {
+        &door.questions
+    };
+    let single = !path.ends_with("/SubmitStream") && !path.contains("ServerReflection");
+    let (held, patience) = (bodies.nothing(), door.bounds.body_patience);
+    let request = request.map(|body| Body::new(Incoming::new(body, held, patience, single)));
     match routes.oneshot(request).await {
         Ok(response) => {
             let mut response = response.map(Body::new);

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures_util::{Stream, StreamExt as _, stream};
 use prost::Message as _;
+use tokio_util::sync::CancellationToken;
 use tonic::metadata::{KeyAndValueRef, MetadataMap};
 use tonic::{Request, Response, Status, Streaming};
 
@@ -128,8 +129,7 @@ impl Tasks for Service {
         let place = self.door.stream_place()?;
         let door = self.door.clone();
         let bodies = door.bodies.clone();
-        let groups = request
-            .into_inner()
+        let groups = until_closing(request.into_inner(), door.closing.clone())
             .map(move |request| {
                 let request = request?;
                 // A group that has gathered is memory that is held.
@@ -150,7 +150,9 @@ impl Tasks for Service {
                     answer: Some(answer),
                 })
             });
-        Ok(Response::new(Box::pin(answers)))
+        let mut response = Response::new(Box::pin(answers) as Self::SubmitStreamStream);
+        response.extensions_mut().insert(Watched::STREAM);
+        Ok(response)
     }
 
     async fn get(&self, request: Request<GetRequest>) -> Result<Response<TaskState>, Status> {
@@ -239,6 +241,21 @@ impl Tasks for Service {
     }
 }
 
+/// What comes before the front door closes, then a word of that.
+fn until_closing<T: Send + 'static>(
+    requests: Streaming<T>,
+    closing: CancellationToken,
+) -> impl Stream<Item = Result<T, Status>> + Send {
+    stream::unfold(Some((requests, closing)), async |open| {
+        let (mut requests, closing) = open?;
+        tokio::select! {
+            biased;
+            () = closing.cancelled() => Some((Err(Refusal::closes().into()), None)),
+            next = requests.next() => next.map(|next| (next, Some((requests, closing)))),
+        }
+    })
+}
+
 /// A task of a stream, and the memory that it takes if there is any.
 type Arrived = (SubmitRequest, Result<Held, Refusal>);
 
@@ -254,7 +271,7 @@ async fn hand_over(
     let mut answers = Vec::with_capacity(group.len());
     let mut good = Vec::new();
     let mut places = Vec::new();
-    let mut held = Vec::with_capacity(group.len());
+    let mut held = door.bodies.nothing();
     let refused = |why: Refusal| Ok(Answer::Problem(why.into()));
     if let Err(refusal) = door.gate.still(&caller, Scope::Submit) {
         return vec![Err(refusal.into())];
@@ -270,7 +287,7 @@ async fn hand_over(
             }
         };
         let submission = room
-            .map(|room| held.push(room))
+            .map(|room| held.merge(room))
             .and_then(|()| convert::raw(request, left))
             .and_then(|raw| raw.into_submission(caller.tenant(), now, trace.clone()));
         match submission {
@@ -282,12 +299,16 @@ async fn hand_over(
             Err(refusal) => answers.push(refused(refusal)),
         }
     }
-    let sent = match caller.spend(good.len()) {
-        Ok(()) if good.is_empty() => Ok(Vec::new()),
-        Ok(()) => door.intake.submit_all(good, door.bodies.nothing()).await,
-        Err(refusal) => Err(refusal),
+    let (some, why) = caller.spend_some(good.len());
+    good.truncate(some);
+    let sent = match good.is_empty() {
+        true => Ok(Vec::new()),
+        false => door.intake.submit_all(good, held).await,
     };
-    let sent = sent.unwrap_or_else(|refusal| vec![Err(refusal); places.len()]);
+    let mut sent = sent.unwrap_or_else(|refusal| vec![Err(refusal); some]);
+    if let Some(why) = why {
+        sent.resize_with(places.len(), || Err(why.clone()));
+    }
     for (place, answer) in places.into_iter().zip(sent) {
         if let Some(slot) = answers.get_mut(place) {
             *slot = match answer {

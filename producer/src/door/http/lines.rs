@@ -88,7 +88,11 @@ impl Lines {
                 true => Instant::now() + patience,
                 false => line_began + patience,
             };
-            let frame = match timeout_at(until, sent.frame()).await {
+            let frame = tokio::select! {
+                frame = timeout_at(until, sent.frame()) => frame,
+                () = self.door.closing.cancelled() => return Err(Refusal::closes()),
+            };
+            let frame = match frame {
                 Ok(Some(Ok(frame))) => frame,
                 Ok(None) => break,
                 Ok(Some(Err(_))) => return Ok(()),
@@ -120,7 +124,9 @@ impl Lines {
     }
 
     async fn hand_over_whole_lines(&mut self) -> Result<Result<(), Ended>, Refusal> {
+        let mut handed_over = false;
         while let Some(end) = memchr::memrchr(b'\n', &self.pending) {
+            handed_over = true;
             let whole = self.pending.split_to(end + 1).freeze();
             for some in lines_of(&whole).chunks(LINES_AT_ONCE) {
                 self.door.gate.still(&self.caller, Scope::Submit)?;
@@ -133,25 +139,24 @@ impl Lines {
         if self.pending.len() > self.door.bounds.body_bytes {
             return Err(body::too_large(self.door.bounds.body_bytes));
         }
-        // What a longer line took is not kept for the next.
-        if self.pending.is_empty() {
-            self.pending = BytesMut::new();
+        // What longer lines took is not kept for the next.
+        if handed_over {
+            self.pending = BytesMut::from(&self.pending[..]);
         }
         self.held.shrink_to(self.pending.len());
         Ok(Ok(()))
     }
 
     async fn hand_over(&self, lines: &[&[u8]]) -> Bytes {
-        let done = match self.caller.spend(lines.len()) {
-            Ok(()) => {
-                let texts = lines.iter().copied();
-                let parsed = parse(&self.door, &self.caller, &self.trace, texts);
-                // The stream holds the memory of its lines itself.
-                hand_over(&self.door, parsed, self.door.bodies.nothing()).await
-            }
-            Err(refusal) => Err(refusal),
-        };
-        let done = done.unwrap_or_else(|refusal| vec![Err(refusal); lines.len()]);
+        let (some, why) = self.caller.spend_some(lines.len());
+        let texts = lines.iter().take(some).copied();
+        let parsed = parse(&self.door, &self.caller, &self.trace, texts);
+        // The stream holds the memory of its lines itself.
+        let done = hand_over(&self.door, parsed, self.door.bodies.nothing()).await;
+        let mut done = done.unwrap_or_else(|refusal| vec![Err(refusal); some]);
+        if let Some(why) = why {
+            done.resize_with(lines.len(), || Err(why.clone()));
+        }
         let mut text = Vec::with_capacity(done.len() * 80);
         for answer in done {
             text.extend_from_slice(&line(answer));

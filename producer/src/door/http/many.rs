@@ -24,6 +24,7 @@ use crate::door::gate::Caller;
 use crate::door::intake::{Submission, TraceContext};
 use crate::door::json_text::is_json;
 use crate::door::memory::Held;
+use crate::door::readers::Watched;
 use crate::door::refusal::{Kind, Refusal};
 use crate::door::state::Door;
 
@@ -121,6 +122,7 @@ pub(crate) async fn many(
         let place = door.stream_place()?;
         let answers = lines::answered(door, caller, trace, sent, (stay, place));
         let mut response = Response::new(answers);
+        response.extensions_mut().insert(Watched::STREAM);
         response.headers_mut().insert(
             header::CONTENT_TYPE,
             HeaderValue::from_static("application/x-ndjson"),

@@ -1,7 +1,7 @@
-//! The front door's HTTP: paths, and what every request and answer has in common.
+//! The front door's HTTP: its paths.
 //!
 //! Each file is a group of paths; here they are put together. Every refusal is a problem (RFC 9457), also for
-//! paths and methods that are not there, and every answer carries the request's id.
+//! paths and methods that are not there.
 
 mod ask;
 mod follow;
@@ -16,13 +16,11 @@ mod submit;
 mod view;
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Response, header};
-use axum::middleware::Next;
+use axum::extract::Request;
+use axum::http::{HeaderValue, Method, Response, header};
 use axum::response::IntoResponse;
 use axum::routing::{MethodRouter, get, post};
 use millrace_telemetry::DoorRoute;
@@ -31,14 +29,8 @@ pub(crate) use self::problem::whole_seconds;
 use self::request::PathText;
 pub(crate) use self::request::{api_key, trace};
 
-use super::grpc;
 use super::refusal::{Kind, Refusal};
 use super::state::Door;
-
-/// The request's id: the caller's, or one of ours; it stands in our log.
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-/// Longest id of a caller that is taken over, in bytes.
-const REQUEST_ID_BYTES: usize = 128;
 
 /// All paths.
 pub(crate) fn router(door: Arc<Door>) -> Router {
@@ -93,58 +85,21 @@ async fn explain(PathText(name): PathText) -> Response<Body> {
     }
 }
 
-/// Gives every request an id, and every answer the same; counts and times it. Calls of gRPC, too.
-pub(crate) async fn identified(
-    State(door): State<Arc<Door>>,
-    matched: Option<MatchedPath>,
-    request: Request<Body>,
-    next: Next,
-) -> Response<Body> {
-    let began = Instant::now();
-    let is_call = grpc::is_call(&request);
-    let route = if is_call {
-        grpc::route(request.uri().path())
-    } else {
-        route(matched.as_ref().map_or("", MatchedPath::as_str))
-    };
-    let id = request_id(request.headers());
-    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let mut response = next.run(request).await;
-    let status = if is_call {
-        grpc::status(response.headers())
-    } else {
-        response.status().as_u16()
-    };
-    if status == 500 {
-        tracing::error!(request_id = ?id, %method, path, "a request failed");
-    } else {
-        tracing::debug!(request_id = ?id, %method, path, status, "answered");
-    }
-    door.metrics.answered(route, status, began.elapsed());
-    response.headers_mut().insert(REQUEST_ID, id);
-    response
-}
-
-fn route(path: &str) -> DoorRoute {
+/// The route that a path leads to, as metrics name it.
+pub(crate) fn route(path: &str) -> DoorRoute {
     match path {
         "/v1/task/submit" => DoorRoute::Submit,
         "/v1/tasks" => DoorRoute::SubmitMany,
-        "/v1/task/{id}/status" => DoorRoute::Status,
-        "/v1/task/{id}/result" => DoorRoute::Result,
-        "/v1/task/{id}/cancel" => DoorRoute::Cancel,
-        "/v1/task/{id}/events" | "/v1/events" | "/v1/task/{id}/ws" => DoorRoute::Watch,
-        _ => DoorRoute::Other,
+        "/v1/events" => DoorRoute::Watch,
+        _ => {
+            let of_task = path.strip_prefix("/v1/task/");
+            match of_task.and_then(|rest| rest.split_once('/')) {
+                Some((_, "status")) => DoorRoute::Status,
+                Some((_, "result")) => DoorRoute::Result,
+                Some((_, "cancel")) => DoorRoute::Cancel,
+                Some((_, "events" | "ws")) => DoorRoute::Watch,
+                _ => DoorRoute::Other,
+            }
+        }
     }
-}
-
-fn request_id(headers: &HeaderMap) -> HeaderValue {
-    let given = headers.get(&REQUEST_ID).filter(|value| {
-        value.len() <= REQUEST_ID_BYTES && value.to_str().is_ok_and(|text| !text.is_empty())
-    });
-    // A copy: it would keep the whole of the request's head.
-    let given = given.and_then(|value| HeaderValue::from_bytes(value.as_bytes()).ok());
-    given.unwrap_or_else(|| {
-        let id = millrace_schemas::TaskId::mint().to_string();
-        HeaderValue::from_str(&id).unwrap_or(HeaderValue::from_static("none"))
-    })
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::State;
 use axum::extract::ws::{
-    Message, WebSocket, WebSocketUpgrade, rejection::WebSocketUpgradeRejection,
+    CloseFrame, Message, WebSocket, WebSocketUpgrade, rejection::WebSocketUpgradeRejection,
 };
 use axum::http::{HeaderMap, Response};
 use bytes::Bytes;
@@ -64,11 +64,17 @@ pub(crate) async fn socket(
     door.settled(&caller, id, None).await?;
     let following = Following::begin(&door, &caller, vec![id], None)?;
     let upgrade = upgrade.max_message_size(1 << 20).max_frame_size(1 << 20);
-    Ok(upgrade.on_upgrade(move |socket| converse(following, id, socket)))
+    // Counted from here on: the connection's own task ends with the upgrade.
+    let counted = door.sockets.token();
+    Ok(upgrade.on_upgrade(async move |socket| {
+        converse(following, id, socket).await;
+        drop(counted);
+    }))
 }
 
 async fn converse(mut following: Following, id: TaskId, mut socket: WebSocket) {
     let mut followed = HashSet::from([id]);
+    let mut end = None;
     loop {
         let message = tokio::select! {
             next = following.next(ALIVE_EVERY) => match next {
@@ -76,7 +82,12 @@ async fn converse(mut following: Following, id: TaskId, mut socket: WebSocket) {
                     Message::Text(serde_json::to_string(&News::of(&told)).unwrap_or_default().into())
                 }
                 Next::Quiet => Message::Ping(Bytes::new()),
-                Next::Done | Next::Over => break,
+                Next::Done => break,
+                Next::Over => {
+                    // "Going away" (RFC 6455, section 7.4.1): come back for the rest.
+                    end = Some(CloseFrame { code: 1001, reason: "come back for the rest".into() });
+                    break;
+                }
             },
             heard = socket.recv() => match heard {
                 Some(Ok(Message::Text(text))) => match subscribe(&mut following, &text, &mut followed) {
@@ -95,7 +106,7 @@ async fn converse(mut following: Following, id: TaskId, mut socket: WebSocket) {
             break;
         }
     }
-    let _ = timeout(SLOWEST_READER, socket.send(Message::Close(None))).await;
+    let _ = timeout(SLOWEST_READER, socket.send(Message::Close(end))).await;
 }
 
 /// Follows the tasks that a message names, but for those that are followed already.
