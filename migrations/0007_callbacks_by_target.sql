@@ -3,6 +3,6 @@
 -- the user's name: so no more than that makes it another one. A backslash is a slash to whoever reads the URL later, too.
 -- Locks: ACCESS EXCLUSIVE on callbacks while its rows are written anew.
 
-ALTER TABLE callbacks ADD COLUMN host text NOT NULL GENERATED ALWAYS AS
+ALTER TABLE callbacks ADD COLUMN target_host text NOT NULL GENERATED ALWAYS AS
     (left(lower(split_part(split_part(translate(target, '?#\', '///'), '/', 3), '@', -1)), 255)) STORED;
-CREATE INDEX callbacks_due_by_host ON callbacks (group_id, topic, tenant, host, due_at, id) WHERE due_at IS NOT NULL;
+CREATE INDEX callbacks_due_by_host ON callbacks (group_id, topic, tenant, target_host, due_at, id) WHERE due_at IS NOT NULL;

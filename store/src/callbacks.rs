@@ -81,6 +81,14 @@ impl Full {
     pub const fn is_empty(&self) -> bool {
         self.tenants.is_empty() && self.hosts.is_empty()
     }
+
+    fn has(&self, tenant: &str, host: &str) -> bool {
+        self.tenants.iter().any(|full| full == tenant)
+            || self
+                .hosts
+                .iter()
+                .any(|(of, full)| of == tenant && full == host)
+    }
 }
 
 /// What follows an attempt.
@@ -130,10 +138,29 @@ pub(crate) async fn write(
     Ok(())
 }
 
-/// Takes due callbacks for as long as `lease`, the longest due first, at most `most`, none of those in `without`.
+/// Hosts that are looked at together.
+const HOSTS_AT_ONCE: i32 = 1_000;
+
+/// How far a sender has looked among the hosts, tenant by tenant, to which something is to be sent.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Looked {
+    tenant: String,
+    host: String,
+}
+
+impl Looked {
+    /// Whether all were looked at since the beginning.
+    #[must_use]
+    pub fn at_all(&self) -> bool {
+        self.tenant.is_empty()
+    }
+}
+
+/// Takes due callbacks for as long as `lease`, the longest due first, at most `most`, none of those in `without`, and
+/// of the next hosts only after those that were looked at before.
 ///
-/// What is due to one host of a tenant is found by an index of its own, so that a million callbacks to a full one are
-/// not read past. A host has no slash, so one tells it from the tenant behind it.
+/// What is due to one host of a tenant is found by an index of its own, so that a million callbacks to a full one, or
+/// as many that are due later, are not read past; and with very many hosts a look stays short.
 ///
 /// # Errors
 /// When the database cannot be written; those that were taken meanwhile become due again by themselves.
@@ -143,29 +170,54 @@ pub async fn take(
     most: usize,
     lease: Duration,
     without: &Full,
+    looked: &mut Looked,
 ) -> Result<Vec<Callback>, Trouble> {
-    let hosts = without.hosts.iter();
-    let hosts: Vec<String> = hosts
-        .map(|(tenant, host)| format!("{host}/{tenant}"))
-        .collect();
-    let rows = sqlx::query(
+    // Each host is met at its longest due row.
+    let found: Vec<(String, String, bool)> = sqlx::query_as(
         "WITH RECURSIVE place AS (\
-           (SELECT tenant, host FROM callbacks WHERE due_at IS NOT NULL AND group_id = $1 AND topic = $2 \
-              ORDER BY tenant, host LIMIT 1) \
+           (SELECT tenant, target_host, due_at, 1 AS number FROM callbacks \
+              WHERE due_at IS NOT NULL AND group_id = $1 AND topic = $2 AND (tenant, target_host) > ($3, $4) \
+              ORDER BY tenant, target_host, due_at LIMIT 1) \
            UNION ALL \
-           SELECT n.tenant, n.host FROM place p CROSS JOIN LATERAL (SELECT tenant, host FROM callbacks \
-              WHERE due_at IS NOT NULL AND group_id = $1 AND topic = $2 AND (tenant, host) > (p.tenant, p.host) \
-              ORDER BY tenant, host LIMIT 1) n), \
-         first AS (SELECT c.id, c.due_at FROM place p CROSS JOIN LATERAL (SELECT id, due_at FROM callbacks \
-              WHERE group_id = $1 AND topic = $2 AND tenant = p.tenant AND host = p.host \
-                AND due_at <= clock_timestamp() ORDER BY due_at, id LIMIT $3) c \
-            WHERE p.tenant <> ALL ($5) AND p.host || '/' || p.tenant <> ALL ($6) \
-            ORDER BY c.due_at, c.id LIMIT $3), \
-         due AS (SELECT c.id FROM callbacks c JOIN first USING (id) \
-            WHERE c.due_at <= clock_timestamp() FOR UPDATE OF c SKIP LOCKED), \
+           SELECT n.tenant, n.target_host, n.due_at, p.number + 1 FROM place p CROSS JOIN LATERAL (\
+              SELECT tenant, target_host, due_at FROM callbacks WHERE due_at IS NOT NULL AND group_id = $1 AND topic = $2 \
+                AND (tenant, target_host) > (p.tenant, p.target_host) \
+              ORDER BY tenant, target_host, due_at LIMIT 1) n WHERE p.number < $5) \
+         SELECT tenant, target_host, due_at <= statement_timestamp() FROM place ORDER BY number",
+    )
+    .bind(&consumer.group)
+    .bind(&consumer.topic)
+    .bind(&looked.tenant)
+    .bind(&looked.host)
+    .bind(HOSTS_AT_ONCE)
+    .fetch_all(&mut *connection)
+    .await?;
+    *looked = match found.last() {
+        Some((tenant, host, _)) if found.len() >= HOSTS_AT_ONCE.unsigned_abs() as usize => Looked {
+            tenant: tenant.clone(),
+            host: host.clone(),
+        },
+        _ => Looked::default(),
+    };
+    let (tenants, hosts): (Vec<String>, Vec<String>) = found
+        .into_iter()
+        .filter(|(tenant, host, is_due)| *is_due && !without.has(tenant, host))
+        .map(|(tenant, host, _)| (tenant, host))
+        .unzip();
+    if tenants.is_empty() {
+        return Ok(Vec::new());
+    }
+    // Some more than are taken: another sender may have locked the first ones.
+    let rows = sqlx::query(
+        "WITH first AS (SELECT c.id, c.due_at FROM unnest($5::text[], $6::text[]) AS p(tenant, host) CROSS JOIN LATERAL (\
+              SELECT id, due_at FROM callbacks WHERE group_id = $1 AND topic = $2 AND tenant = p.tenant \
+                AND target_host = p.host AND due_at <= statement_timestamp() ORDER BY due_at, id LIMIT $3 * 8) c \
+            ORDER BY c.due_at, c.id LIMIT $3 * 8), \
+         due AS (SELECT c.id FROM callbacks c JOIN first USING (id) WHERE c.due_at <= clock_timestamp() \
+            ORDER BY c.due_at, c.id LIMIT $3 FOR UPDATE OF c SKIP LOCKED), \
          taken AS (UPDATE callbacks c SET due_at = clock_timestamp() + make_interval(secs => $4) FROM due \
            WHERE c.id = due.id RETURNING c.*) \
-         SELECT t.id, t.task_id, t.run, t.tenant, t.target, t.host, \
+         SELECT t.id, t.task_id, t.run, t.tenant, t.target, t.target_host AS host, \
            t.due_at AS until, t.attempts - t.former AS attempts, \
            coalesce((SELECT array_agg(s.secret ORDER BY s.created_at DESC, s.id) FROM callback_secrets s \
              WHERE s.tenant = t.tenant AND s.revoked_at IS NULL), '{}') AS secrets, \
@@ -174,9 +226,9 @@ pub async fn take(
     )
     .bind(&consumer.group)
     .bind(&consumer.topic)
-    .bind(i64::try_from(most).unwrap_or(i64::MAX))
+    .bind(i64::try_from(most).unwrap_or(i64::MAX / 8))
     .bind(lease.as_secs_f64())
-    .bind(&without.tenants)
+    .bind(tenants)
     .bind(hosts)
     .fetch_all(connection)
     .await?;

@@ -66,6 +66,7 @@ pub async fn request_within(
         .map(|(_, tenant)| storable(tenant, NAME_BYTES))
         .collect();
     let mut transaction = connection.begin().await?;
+    // Written in one order at every front door, so that none waits for another in a circle.
     let are_open = sqlx::query_scalar(
         "WITH asked AS (SELECT * FROM unnest($1::uuid[], $2::text[]) WITH ORDINALITY AS a(task_id, tenant, place)), \
            tenants AS (SELECT d.tenant, (SELECT count(*) FROM \
@@ -73,10 +74,11 @@ pub async fn request_within(
              FROM (SELECT DISTINCT tenant FROM asked) d), \
            known AS (SELECT a.*, EXISTS (SELECT FROM task_cancels c \
                WHERE c.task_id = a.task_id AND c.tenant = a.tenant) AS is_open FROM asked a), \
-           judged AS (SELECT k.*, is_open OR t.open + row_number() OVER (PARTITION BY tenant, is_open ORDER BY place) <= $4 \
+           judged AS (SELECT k.*, is_open OR t.open + dense_rank() OVER (PARTITION BY tenant, is_open ORDER BY task_id) <= $4 \
                AS is_within FROM known k JOIN tenants t USING (tenant)), \
            written AS (INSERT INTO task_cancels (task_id, tenant, by) \
-             SELECT task_id, tenant, $3 FROM judged WHERE is_within AND NOT is_open ON CONFLICT DO NOTHING) \
+             SELECT DISTINCT task_id, tenant, $3 FROM judged WHERE is_within AND NOT is_open \
+             ORDER BY task_id, tenant ON CONFLICT DO NOTHING) \
          SELECT is_within FROM judged ORDER BY place",
     )
     .bind(&ids)

@@ -207,7 +207,7 @@ impl Present {
                  AND p.partition = t.partition ORDER BY p.seq DESC LIMIT 1) AS open, \
                t.kind::text AS kind, t.key_hash, (extract(epoch FROM t.due_at) * 1000000)::bigint AS due, \
                CASE WHEN $4 THEN t.record_value END AS record_value \
-             FROM parked_tasks t WHERE t.group_id = $1 AND t.topic = $2 AND t.task_id = ANY($3) \
+             FROM parked_tasks t WHERE t.group_id || '' = $1 AND t.topic || '' = $2 AND t.task_id = ANY($3) \
              ORDER BY t.partition, t.log_book, t.\"offset\"",
         )
         .bind(&consumer.group)

@@ -162,10 +162,10 @@ const EVERYTHING: &str = "WITH \
           (SELECT y.due_at FROM parked_keys y WHERE y.group_id = t.group_id AND y.topic = t.topic \
              AND y.partition = t.partition AND y.key_hash = t.key_hash) END, \
           'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"') AS due_at \
-      FROM parked_tasks t WHERE t.task_id = a.id AND t.group_id = $1 AND t.topic = $2 \
+      FROM parked_tasks t WHERE t.task_id = a.id AND t.group_id || '' = $1 AND t.topic || '' = $2 \
       ORDER BY t.log_book DESC LIMIT 1) k ON true \
     LEFT JOIN LATERAL (SELECT d.reason, d.tenant, d.run, d.attempts FROM dead_letters d \
-      WHERE d.task_id = a.id AND d.group_id = $1 AND d.topic = $2 AND d.redriven_at IS NULL \
+      WHERE d.task_id = a.id AND d.group_id || '' = $1 AND d.topic || '' = $2 AND d.redriven_at IS NULL \
       ORDER BY d.run DESC LIMIT 1) l ON true \
     ORDER BY a.place";
 

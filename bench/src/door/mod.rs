@@ -156,7 +156,11 @@ pub async fn results(
     let paced = pace::run(address, bodies(1), PACE, plan.seconds).await?;
     tell("front door: callers that wait");
     let metrics = address_of(&mut door, "metrics at http://").await?;
-    let waited = waiters::run(address, metrics, &mut door, TASK_TYPE, WAITERS).await?;
+    let waited = waiters::run(address, metrics, &mut door, TASK_TYPE, WAITERS).await;
+    let waited = waited.with_context(|| {
+        let said = door.said().unwrap_or_default();
+        format!("callers that wait; the front door said:\n{said}")
+    })?;
     for process in [&mut door, &mut worker] {
         process.look()?;
         process.terminate()?;

@@ -19,6 +19,9 @@ use super::percentiles::Percentiles;
 /// Until the JVM of the broker has compiled what it needs, which takes a core for half a minute.
 const WARM_UP: Duration = Duration::from_secs(40);
 
+/// A front door closes a connection that is idle for 30 s.
+const LONGEST_IDLE: Duration = Duration::from_secs(20);
+
 /// What was seen.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct Paced {
@@ -85,7 +88,7 @@ pub async fn run(
 async fn one(
     address: SocketAddr,
     body: Bytes,
-    idle: Arc<Mutex<Vec<Connection>>>,
+    idle: Arc<Mutex<Vec<Idle>>>,
     due: Instant,
 ) -> anyhow::Result<(Instant, Duration, Duration)> {
     let mut connection = match take(&idle) {
@@ -109,10 +112,20 @@ async fn one(
     ensure!(answer.status == 200, "an answer {}: {text}", answer.status);
     idle.lock()
         .unwrap_or_else(PoisonError::into_inner)
-        .push(connection);
+        .push((connection, Instant::now()));
     Ok((due, accepted, ended))
 }
 
-fn take(idle: &Mutex<Vec<Connection>>) -> Option<Connection> {
-    idle.lock().unwrap_or_else(PoisonError::into_inner).pop()
+/// A connection, and since when nobody uses it.
+type Idle = (Connection, Instant);
+
+fn take(idle: &Mutex<Vec<Idle>>) -> Option<Connection> {
+    let mut idle = idle.lock().unwrap_or_else(PoisonError::into_inner);
+    let (connection, since) = idle.pop()?;
+    if since.elapsed() > LONGEST_IDLE {
+        // So are those below it, which were put there before.
+        idle.clear();
+        return None;
+    }
+    Some(connection)
 }

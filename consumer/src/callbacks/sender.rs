@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millrace_schemas::TaskId;
-use millrace_store::callbacks::{self, Attempted, Callback, Next};
+use millrace_store::callbacks::{self, Attempted, Callback, Looked, Next};
 use millrace_store::finished;
 use millrace_store::position::Consumer;
 use millrace_store::{Database, Purpose, Trouble};
@@ -65,6 +65,7 @@ pub struct Callbacks {
     poster: Poster,
     metrics: OutboxMetrics,
     places: Places,
+    looked: Looked,
     on_their_way: JoinSet<Attempted>,
     /// What ended and is not kept yet.
     ended: Vec<Attempted>,
@@ -104,6 +105,7 @@ impl Callbacks {
             },
             metrics,
             places: Places::new(PLACES),
+            looked: Looked::default(),
             on_their_way: JoinSet::new(),
             ended: Vec::new(),
             forgot: Instant::now(),
@@ -228,8 +230,11 @@ impl Callbacks {
         let most = TAKEN.min(self.places.free());
         let began = Instant::now();
         let full = self.places.full();
-        let taken = callbacks::take(connection, &self.consumer, most, LEASE, &full).await?;
+        let looked = &mut self.looked;
+        let taken = callbacks::take(connection, &self.consumer, most, LEASE, &full, looked).await?;
         let wait = match taken.is_empty() {
+            // There are other hosts to look at.
+            true if !self.looked.at_all() => Duration::ZERO,
             true if most == TAKEN && full.is_empty() => return Ok(Some(IDLE)),
             // Something may be due for which there was no place.
             true => PLACE,

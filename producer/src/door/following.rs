@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use millrace_schemas::TaskId;
 use millrace_store::api_keys::Scope;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use tokio::time::timeout;
+use tokio::time::{timeout, timeout_at};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::gate::{Caller, Followed, Stay};
@@ -192,6 +192,7 @@ impl Following {
             }
             self.may_until = Instant::now() + MAY_EVERY;
         }
+        let until = self.may_until.min(Instant::now() + patience).into();
         self.taken
             .store(self.began.elapsed().as_secs(), Ordering::Relaxed);
         if let Some(told) = self.left.pop_front() {
@@ -199,7 +200,7 @@ impl Following {
         }
         tokio::select! {
             biased;
-            told = timeout(patience.min(MAY_EVERY), self.receiver.recv()) => match told {
+            told = timeout_at(until, self.receiver.recv()) => match told {
                 Ok(Some(told)) => Next::Told(told),
                 Ok(None) if self.over.is_cancelled() => Next::Over,
                 Ok(None) => Next::Done,
@@ -260,12 +261,18 @@ impl Follower {
         let mut wait = self.door.waiting.wait(self.id, true);
         let mut last = known;
         let first = async {
-            let _place = self.looks.acquire().await;
+            // Its stream's, then everybody's: so a long stream does not stand before the others.
+            let _places = (
+                self.looks.acquire().await,
+                self.door.first_looks.acquire().await,
+            );
             // Without an answer the rounds of those who wait find one later.
             self.door.lookup.standing_now(self.id).await.ok()
         };
         let mut standing = tokio::select! {
             standing = first => standing,
+            // Newer than what the first look would find.
+            next = wait.next() => Some(next),
             () = self.over.cancelled() => return,
         };
         loop {

@@ -61,6 +61,8 @@ pub(crate) struct Door {
     pub streams: Arc<Semaphore>,
     /// Tasks that are followed by them.
     pub followed: Arc<Semaphore>,
+    /// Places of first looks at tasks that are followed, all streams together.
+    pub first_looks: Semaphore,
     /// Conversations by WebSocket, which outlive their connections' tasks.
     pub sockets: TaskTracker,
     /// Cancelled when the front door closes: streams end, waits are answered with what is known.

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use futures_util::{StreamExt as _, stream};
-use millrace_producer::v1::SubmitRequest;
 use millrace_producer::v1::submit_stream_response::Answer;
+use millrace_producer::v1::{SubmitRequest, WatchRequest};
 use reqwest::Body;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
@@ -123,24 +124,24 @@ async fn a_stream_larger_than_the_burst_is_taken_as_far_as_it_goes() {
 async fn streams_of_many_tasks_leave_the_database_to_others() {
     let scene = Scene::new("door_first_looks").await;
     let door = scene.open(&[]);
-    let id = door.submit(&json!({"type": "echo"})).await;
-    let mut client = client(&door).await;
-    let mut streams = Vec::new();
-    for _ in 0..4 {
-        let task_ids = (0..10_000).map(|_| millrace_schemas::TaskId::mint().to_string());
-        let watch = millrace_producer::v1::WatchRequest {
-            task_ids: task_ids.collect(),
-        };
-        streams.push(client.watch(watch).await.unwrap().into_inner());
-    }
-    // They are forty thousand questions, twice as many as may wait.
+    let mint = || millrace_schemas::TaskId::mint().to_string();
+    // They are eighty thousand questions at once, four times as many as may wait at the desk.
+    let client = client(&door).await;
+    let streams = (0..8).map(|_| {
+        let mut client = client.clone();
+        let task_ids = (0..10_000).map(|_| mint()).collect();
+        async move {
+            client
+                .watch(WatchRequest { task_ids })
+                .await
+                .unwrap()
+                .into_inner()
+        }
+    });
+    let streams = join_all(streams).await;
     for _ in 0..50 {
-        let answer = door
-            .get(&format!("/v1/task/{id}/status"))
-            .send()
-            .await
-            .unwrap();
-        assert_eq!(answer.status(), 200);
+        let path = format!("/v1/task/{}/status", mint());
+        assert_eq!(door.get(&path).send().await.unwrap().status(), 200);
     }
     drop(streams);
 }

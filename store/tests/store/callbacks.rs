@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use millrace_schemas::{TaskEvent, TaskId};
 use millrace_store::Outcome::{Duplicate, Result as Done};
-use millrace_store::callbacks::{self, Attempted, Callback, Full, Next, Which};
+use millrace_store::callbacks::{self, Attempted, Callback, Full, Looked, Next, Which};
 use millrace_store::finished;
-use sqlx::PgConnection;
+use sqlx::{Connection as _, PgConnection};
 
 use crate::events::keyed;
 use crate::world::World;
@@ -49,9 +49,12 @@ async fn take(
     most: usize,
     without: &[&str],
 ) -> Vec<Callback> {
-    callbacks::take(connection, &world.consumer, most, LEASE, &full(without))
-        .await
-        .unwrap()
+    let mut looked = Looked::default();
+    let full = full(without);
+    let taken = callbacks::take(connection, &world.consumer, most, LEASE, &full, &mut looked);
+    let taken = taken.await.unwrap();
+    assert!(looked.at_all());
+    taken
 }
 
 fn hosts(taken: &[Callback]) -> Vec<&str> {
@@ -114,6 +117,60 @@ async fn a_host_is_one_however_its_url_goes_on() {
 }
 
 #[tokio::test]
+async fn with_very_many_hosts_each_has_its_turn() {
+    let world = World::new("callbacks_many_hosts").await;
+    let mut connection = world.operations().await;
+    let targets: Vec<_> = (0..1_200)
+        .map(|n| format!("http://h{n}.example/"))
+        .collect();
+    let targets: Vec<&str> = targets.iter().map(String::as_str).collect();
+    write(&world, &targets).await;
+    let (mut looked, nothing) = (Looked::default(), Full::default());
+    let mut look = async |looked: &mut Looked, most| {
+        let taken = callbacks::take(
+            &mut connection,
+            &world.consumer,
+            most,
+            LEASE,
+            &nothing,
+            looked,
+        );
+        taken.await.unwrap().len()
+    };
+    assert_eq!(look(&mut looked, 2_000).await, 1_000);
+    assert!(!looked.at_all());
+    assert_eq!(look(&mut looked, 150).await, 150);
+    assert!(looked.at_all());
+    assert_eq!(
+        look(&mut looked, 2_000).await,
+        0,
+        "of the first thousand nothing is due"
+    );
+    assert_eq!(look(&mut looked, 2_000).await, 50);
+    assert!(looked.at_all());
+}
+
+#[tokio::test]
+async fn what_another_sender_is_taking_is_passed_over() {
+    let world = World::new("callbacks_taken").await;
+    let (mut one, mut other) = (world.operations().await, world.operations().await);
+    write(
+        &world,
+        &[
+            "http://a.example/1",
+            "http://a.example/2",
+            "http://a.example/3",
+        ],
+    )
+    .await;
+    let mut transaction = one.begin().await.unwrap();
+    let taken = take(&world, &mut transaction, 2, &[]).await;
+    let rest = take(&world, &mut other, 2, &[]).await;
+    assert_eq!((taken.len(), rest.len()), (2, 1));
+    transaction.commit().await.unwrap();
+}
+
+#[tokio::test]
 async fn what_is_full_for_one_tenant_is_not_for_another() {
     let world = World::new("callbacks_tenants").await;
     let mut connection = world.operations().await;
@@ -127,9 +184,16 @@ async fn what_is_full_for_one_tenant_is_not_for_another() {
         (tenants, vec!["a.example"]),
         (full(&["a.example"]), vec!["b.example", "a.example"]),
     ] {
-        let taken = callbacks::take(&mut connection, &world.consumer, 10, LEASE, &full)
-            .await
-            .unwrap();
+        let mut looked = Looked::default();
+        let taken = callbacks::take(
+            &mut connection,
+            &world.consumer,
+            10,
+            LEASE,
+            &full,
+            &mut looked,
+        );
+        let taken = taken.await.unwrap();
         assert_eq!(hosts(&taken), expected, "{full:?}");
         callbacks::give_back(&mut connection, &taken).await.unwrap();
     }

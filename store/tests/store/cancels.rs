@@ -134,14 +134,18 @@ async fn one_tenant_asks_for_as_much_as_it_may_and_pushes_nobody_out() {
         let answers = cancels::request_within(&mut connection, batch, "door", 5).await;
         assert_eq!(answers.unwrap(), within);
     }
+    // The same twice takes one place.
+    let twice: Vec<_> = [event().task_id; 2].map(|id| (id, "initech".into())).into();
+    let answers = cancels::request_within(&mut connection, &twice, "door", 1).await;
+    assert_eq!(answers.unwrap(), [true, true]);
     let others = [
         (event().task_id, "globex".into()),
         (event().task_id, "umbrella".into()),
     ];
     let answers = cancels::request_within(&mut connection, &others, "door", 5).await;
     assert_eq!(answers.unwrap(), [false, true]);
-    assert_eq!(cancels::count(&mut connection).await.unwrap(), 7);
-    let found = pending(&mut connection, 3).await;
+    assert_eq!(cancels::count(&mut connection).await.unwrap(), 8);
+    let found = pending(&mut connection, 4).await;
     assert!(
         found.contains(&first),
         "{found:?}: an older one of another tenant"

@@ -6,8 +6,10 @@ use millrace_schemas::TaskEvent;
 use millrace_store::finished::{self, Returned, SHORT_BYTES};
 use millrace_store::notices::{Notice, Notices};
 use millrace_store::results::{StatusWord, statuses};
-use millrace_store::{DeadLetter, Ending, Output, Reason, Settling};
+use millrace_store::{DeadLetter, Due, Ending, Output, ParkKind, Purpose, Reason, Settling};
+use sqlx::Connection as _;
 
+use crate::aside::parks;
 use crate::events::{born_in_days, event, keyed, record};
 use crate::world::World;
 
@@ -115,6 +117,34 @@ async fn many_tasks_are_told_in_the_order_in_which_they_were_asked_for() {
     assert_eq!(words, [Accepted, Success, Gone, Success, Unknown]);
     let none = statuses(&mut connection, &world.consumer, &[]).await;
     assert!(none.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn few_are_found_among_many_parked_ones_by_a_statement_that_was_planned_before_those_came() {
+    let world = World::new("statuses_planned").await;
+    let (mut writer, mut owner) = (world.writer(), world.claim(0).await);
+    let mut desk = world.database.connect(Purpose::Desk).await.unwrap();
+    let nobody = [event().task_id];
+    statuses(&mut desk, &world.consumer, &nobody).await.unwrap();
+    let tasks: Vec<_> = (0..2_000).map(|_| event()).collect();
+    let due = Due::In(Duration::from_secs(600));
+    let batch = (0..).zip(&tasks);
+    let batch = batch.map(|(offset, task)| parks(offset, task, ParkKind::Delayed, due));
+    world
+        .land_records(&mut writer, &mut owner, batch.collect())
+        .await;
+    let ids: Vec<_> = tasks.iter().take(100).map(|task| task.task_id).collect();
+    let mut transaction = desk.begin().await.unwrap();
+    let found = statuses(&mut transaction, &world.consumer, &ids).await;
+    assert!(found.unwrap().iter().all(|status| status.due_at.is_some()));
+    let read: i64 = sqlx::query_scalar(
+        "SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_xact_user_tables \
+         WHERE relname = 'parked_tasks' AND schemaname = current_schema()",
+    )
+    .fetch_one(&mut *transaction)
+    .await
+    .unwrap();
+    assert!((100..200).contains(&read), "{read} rows for 100 tasks");
 }
 
 #[tokio::test]

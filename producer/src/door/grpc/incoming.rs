@@ -23,8 +23,8 @@ pub(super) struct Incoming {
     held: Held,
     messages: Messages,
     patience: Duration,
-    /// Whether the call is one message: then it is over once the body is.
-    single: bool,
+    /// Where the call is one message, over once the body is: the bytes that may still come.
+    single: Option<usize>,
     /// Until when the message that has begun has to be whole.
     until: Option<Pin<Box<Sleep>>>,
 }
@@ -70,7 +70,7 @@ impl Messages {
 }
 
 impl Incoming {
-    pub(super) fn new(body: Body, held: Held, patience: Duration, single: bool) -> Self {
+    pub(super) fn new(body: Body, held: Held, patience: Duration, single: Option<usize>) -> Self {
         Self {
             body,
             held,
@@ -93,7 +93,7 @@ impl http_body::Body for Incoming {
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let this = &mut *self;
         // Whoever asks for more has taken the messages that were whole; of a single one, only to wait for the end.
-        if !this.single {
+        if this.single.is_none() {
             this.held.shrink_to(this.messages.seen);
         }
         let frame = match Pin::new(&mut this.body).poll_frame(context) {
@@ -120,8 +120,18 @@ impl http_body::Body for Incoming {
             if let Err(refusal) = this.held.grow(data.len()) {
                 return Poll::Ready(Some(Err(refusal.into())));
             }
+            if let Some(left) = &mut this.single {
+                match left.checked_sub(data.len()) {
+                    Some(rest) => *left = rest,
+                    None => {
+                        let why = "more came than a message may hold";
+                        let refusal = Refusal::new(Kind::TooLarge, why);
+                        return Poll::Ready(Some(Err(refusal.into())));
+                    }
+                }
+            }
             let ended = this.messages.take(data);
-            if this.single {
+            if this.single.is_some() {
                 // The whole of it has its time, the end included.
             } else if this.messages.seen == 0 {
                 this.until = None;

@@ -9,6 +9,7 @@ mod refusal;
 mod service;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::{HeaderMap, Request, Response, header};
@@ -26,6 +27,12 @@ use crate::v1::tasks_server::TasksServer;
 
 /// The description of the services, for reflection.
 const DESCRIPTION: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/tasks.bin"));
+
+/// Bounds of a call that needs no key.
+const QUESTION_BYTES: usize = 4_096;
+const QUESTION_PATIENCE: Duration = Duration::from_secs(2);
+/// Bytes of a message beside its content, and some more: what is too large by little is for the service to say.
+const FRAMING_BYTES: usize = 1_024;
 
 /// All services. `ready` decides what the health service says.
 ///
@@ -76,11 +83,13 @@ pub(crate) async fn answer(
     request: Request<Body>,
 ) -> Response<Body> {
     let path = request.uri().path();
+    let is_stream = path.ends_with("/SubmitStream") || path.contains("ServerReflection");
+    let (most, patience) = (door.bounds.body_bytes, door.bounds.body_patience);
     // Whoever has no key takes no memory from those who have one.
-    let bodies = if path.starts_with("/millrace.v1.Tasks/") {
+    let (bodies, most, patience) = if path.starts_with("/millrace.v1.Tasks/") {
         let caller = api_key(request.headers()).and_then(|key| door.gate.admit(key));
         match caller {
-            Ok(_) => &door.bodies,
+            Ok(_) => (&door.bodies, most, patience),
             Err(refusal) => {
                 let mut response = Status::from(refusal).into_http();
                 refusal::name(response.headers_mut());
@@ -88,10 +97,10 @@ pub(crate) async fn answer(
             }
         }
     } else {
-        &door.questions
+        (&door.questions, QUESTION_BYTES, QUESTION_PATIENCE)
     };
-    let single = !path.ends_with("/SubmitStream") && !path.contains("ServerReflection");
-    let (held, patience) = (bodies.nothing(), door.bounds.body_patience);
+    let single = (!is_stream).then_some(most + FRAMING_BYTES);
+    let held = bodies.nothing();
     let request = request.map(|body| Body::new(Incoming::new(body, held, patience, single)));
     match routes.oneshot(request).await {
         Ok(response) => {

@@ -24,11 +24,12 @@ use crate::door::refusal::{Kind, Refusal};
 use crate::door::state::Door;
 
 use super::many::{hand_over, line, parse};
+use super::request::drain;
 
 /// Lines of a stream that are handed over together at most.
 const LINES_AT_ONCE: usize = 500;
 /// Answers that may wait for a client that reads slowly.
-const ANSWERS_WAITING: usize = 4;
+const ANSWERS_WAITING: usize = 1;
 
 /// Hands over what comes as `sent`, and answers as it goes on. `counted` is kept until the stream has ended.
 pub(super) fn answered(
@@ -72,14 +73,16 @@ struct Lines {
 struct Ended;
 
 impl Lines {
-    async fn run(mut self, sent: Body) {
-        if let Err(refusal) = self.read(sent).await {
-            let _ = self.answer(line(Err(refusal))).await;
+    async fn run(mut self, mut sent: Body) {
+        if let Err(refusal) = self.read(&mut sent).await
+            && self.answer(line(Err(refusal))).await.is_ok()
+        {
+            drain(sent).await;
         }
     }
 
     /// Reads to the end of the stream, or until it makes no sense to go on. An error is the last answer.
-    async fn read(&mut self, mut sent: Body) -> Result<(), Refusal> {
+    async fn read(&mut self, sent: &mut Body) -> Result<(), Refusal> {
         let patience = self.door.bounds.body_patience;
         let mut line_began = Instant::now();
         loop {

@@ -262,7 +262,7 @@ pub(crate) async fn read(
 
 /// Reads on for a moment and throws it away: a connection that is closed with something unread is reset, and its
 /// client may never see the answer.
-async fn drain(mut body: Body) {
+pub(crate) async fn drain(mut body: Body) {
     let until = Instant::now() + DRAINED_FOR;
     let mut left = DRAINED_BYTES;
     while let Ok(Some(Ok(frame))) = timeout_at(until, body.frame()).await {
