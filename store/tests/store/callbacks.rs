@@ -120,11 +120,17 @@ async fn a_host_is_one_however_its_url_goes_on() {
 async fn with_very_many_hosts_each_has_its_turn() {
     let world = World::new("callbacks_many_hosts").await;
     let mut connection = world.operations().await;
-    let targets: Vec<_> = (0..1_200)
-        .map(|n| format!("http://h{n}.example/"))
-        .collect();
-    let targets: Vec<&str> = targets.iter().map(String::as_str).collect();
-    write(&world, &targets).await;
+    let rows = (0..1_200).map(|n| format!("('{}', 'http://h{n}.example/')", TaskId::mint()));
+    let rows: Vec<_> = rows.collect();
+    world
+        .sql(&format!(
+            "INSERT INTO callbacks (group_id, topic, task_id, run, tenant, target) \
+             SELECT '{}', '{}', id::uuid, 0, 'acme', target FROM (VALUES {}) v(id, target)",
+            world.consumer.group,
+            world.consumer.topic,
+            rows.join(", ")
+        ))
+        .await;
     let (mut looked, nothing) = (Looked::default(), Full::default());
     let mut look = async |looked: &mut Looked, most| {
         let taken = callbacks::take(
