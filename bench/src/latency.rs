@@ -26,7 +26,8 @@ use crate::worker;
 /// to take a processor.
 const LOOK: Duration = Duration::from_micros(500);
 const DEADLINE: Duration = Duration::from_secs(60);
-const WARM_UP: Duration = Duration::from_secs(3);
+/// Until the JVM of the broker has compiled what it needs, which takes a core for half a minute.
+const WARM_UP: Duration = Duration::from_secs(40);
 const MAX_EVENT_BYTES: usize = 1_000_000;
 /// A service that submits one event at a time does not wait for others to fill a batch.
 const LINGER_MS: &str = "1";

@@ -146,6 +146,8 @@ const HOSTS_AT_ONCE: i32 = 1_000;
 pub struct Looked {
     tenant: String,
     host: String,
+    /// Whether something was due since the beginning.
+    met: bool,
 }
 
 impl Looked {
@@ -153,6 +155,12 @@ impl Looked {
     #[must_use]
     pub fn at_all(&self) -> bool {
         self.tenant.is_empty()
+    }
+
+    /// Whether something was due since the beginning, taken or not.
+    #[must_use]
+    pub const fn has_met(&self) -> bool {
+        self.met
     }
 }
 
@@ -192,12 +200,17 @@ pub async fn take(
     .bind(HOSTS_AT_ONCE)
     .fetch_all(&mut *connection)
     .await?;
+    let met = (looked.met && !looked.at_all()) || found.iter().any(|(_, _, is_due)| *is_due);
     *looked = match found.last() {
         Some((tenant, host, _)) if found.len() >= HOSTS_AT_ONCE.unsigned_abs() as usize => Looked {
             tenant: tenant.clone(),
             host: host.clone(),
+            met,
         },
-        _ => Looked::default(),
+        _ => Looked {
+            met,
+            ..Looked::default()
+        },
     };
     let (tenants, hosts): (Vec<String>, Vec<String>) = found
         .into_iter()
@@ -211,7 +224,7 @@ pub async fn take(
     let rows = sqlx::query(
         "WITH first AS (SELECT c.id, c.due_at FROM unnest($5::text[], $6::text[]) AS p(tenant, host) CROSS JOIN LATERAL (\
               SELECT id, due_at FROM callbacks WHERE group_id = $1 AND topic = $2 AND tenant = p.tenant \
-                AND target_host = p.host AND due_at <= statement_timestamp() ORDER BY due_at, id LIMIT $3 * 8) c \
+                AND target_host = p.host AND due_at <= statement_timestamp() ORDER BY due_at, id LIMIT greatest($3 * 8 / cardinality($5::text[]), 8)) c \
             ORDER BY c.due_at, c.id LIMIT $3 * 8), \
          due AS (SELECT c.id FROM callbacks c JOIN first USING (id) WHERE c.due_at <= clock_timestamp() \
             ORDER BY c.due_at, c.id LIMIT $3 FOR UPDATE OF c SKIP LOCKED), \

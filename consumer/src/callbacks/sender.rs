@@ -235,7 +235,7 @@ impl Callbacks {
         let wait = match taken.is_empty() {
             // There are other hosts to look at.
             true if !self.looked.at_all() => Duration::ZERO,
-            true if most == TAKEN && full.is_empty() => return Ok(Some(IDLE)),
+            true if most == TAKEN && !self.looked.has_met() => return Ok(Some(IDLE)),
             // Something may be due for which there was no place.
             true => PLACE,
             false => Duration::ZERO,

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use millrace_schemas::TaskId;
 use millrace_store::api_keys::Scope;
+use millrace_store::results::StatusWord;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{timeout, timeout_at};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -271,8 +272,8 @@ impl Follower {
         };
         let mut standing = tokio::select! {
             standing = first => standing,
-            // Newer than what the first look would find.
-            next = wait.next() => Some(next),
+            // Newer than what the first look would find; but that nobody has it may have been true before.
+            next = wait.next() => Some(next).filter(|next| next.status() != StatusWord::Unknown),
             () = self.over.cancelled() => return,
         };
         loop {

@@ -152,8 +152,9 @@ async fn with_very_many_hosts_each_has_its_turn() {
         0,
         "of the first thousand nothing is due"
     );
+    assert!(!looked.has_met());
     assert_eq!(look(&mut looked, 2_000).await, 50);
-    assert!(looked.at_all());
+    assert!(looked.at_all() && looked.has_met());
 }
 
 #[tokio::test]

@@ -23,8 +23,11 @@ pub(super) struct Incoming {
     held: Held,
     messages: Messages,
     patience: Duration,
-    /// Where the call is one message, over once the body is: the bytes that may still come.
-    single: Option<usize>,
+    /// Whether the call is one message: then it is over once the body is.
+    single: bool,
+    /// Bytes of a message, and of all that comes of a single one.
+    most: usize,
+    came: usize,
     /// Until when the message that has begun has to be whole.
     until: Option<Pin<Box<Sleep>>>,
 }
@@ -70,11 +73,19 @@ impl Messages {
 }
 
 impl Incoming {
-    pub(super) fn new(body: Body, held: Held, patience: Duration, single: Option<usize>) -> Self {
+    pub(super) fn new(
+        body: Body,
+        held: Held,
+        patience: Duration,
+        single: bool,
+        most: usize,
+    ) -> Self {
         Self {
             body,
             held,
             single,
+            most,
+            came: 0,
             messages: Messages::default(),
             patience,
             // A call that never sends its message is one that never ends it.
@@ -93,7 +104,7 @@ impl http_body::Body for Incoming {
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let this = &mut *self;
         // Whoever asks for more has taken the messages that were whole; of a single one, only to wait for the end.
-        if this.single.is_none() {
+        if !this.single {
             this.held.shrink_to(this.messages.seen);
         }
         let frame = match Pin::new(&mut this.body).poll_frame(context) {
@@ -120,18 +131,17 @@ impl http_body::Body for Incoming {
             if let Err(refusal) = this.held.grow(data.len()) {
                 return Poll::Ready(Some(Err(refusal.into())));
             }
-            if let Some(left) = &mut this.single {
-                match left.checked_sub(data.len()) {
-                    Some(rest) => *left = rest,
-                    None => {
-                        let why = "more came than a message may hold";
-                        let refusal = Refusal::new(Kind::TooLarge, why);
-                        return Poll::Ready(Some(Err(refusal.into())));
-                    }
-                }
-            }
             let ended = this.messages.take(data);
-            if this.single.is_some() {
+            this.came = match this.single {
+                true => this.came.saturating_add(data.len()),
+                false => this.messages.seen,
+            };
+            if this.came > this.most {
+                let why = "more came than a message may hold";
+                let refusal = Refusal::new(Kind::TooLarge, why);
+                return Poll::Ready(Some(Err(refusal.into())));
+            }
+            if this.single {
                 // The whole of it has its time, the end included.
             } else if this.messages.seen == 0 {
                 this.until = None;

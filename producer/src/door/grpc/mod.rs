@@ -89,7 +89,9 @@ pub(crate) async fn answer(
     let (bodies, most, patience) = if path.starts_with("/millrace.v1.Tasks/") {
         let caller = api_key(request.headers()).and_then(|key| door.gate.admit(key));
         match caller {
-            Ok(_) => (&door.bodies, most, patience),
+            // The service itself says which message of a stream is too large, after it has answered those before.
+            Ok(_) if is_stream => (&door.bodies, usize::MAX, patience),
+            Ok(_) => (&door.bodies, most.saturating_add(FRAMING_BYTES), patience),
             Err(refusal) => {
                 let mut response = Status::from(refusal).into_http();
                 refusal::name(response.headers_mut());
@@ -99,9 +101,9 @@ pub(crate) async fn answer(
     } else {
         (&door.questions, QUESTION_BYTES, QUESTION_PATIENCE)
     };
-    let single = (!is_stream).then_some(most + FRAMING_BYTES);
     let held = bodies.nothing();
-    let request = request.map(|body| Body::new(Incoming::new(body, held, patience, single)));
+    let request =
+        request.map(|body| Body::new(Incoming::new(body, held, patience, !is_stream, most)));
     match routes.oneshot(request).await {
         Ok(response) => {
             let mut response = response.map(Body::new);
