@@ -76,12 +76,6 @@ pub struct Full {
 }
 
 impl Full {
-    /// Whether there is a place for everything.
-    #[must_use]
-    pub const fn is_empty(&self) -> bool {
-        self.tenants.is_empty() && self.hosts.is_empty()
-    }
-
     fn has(&self, tenant: &str, host: &str) -> bool {
         self.tenants.iter().any(|full| full == tenant)
             || self
